@@ -1,0 +1,18 @@
+//! # Stonechat
+//!
+//! One small binary that is an XMPP server (a *hub*) and an XMPP client.
+//!
+//! ```text
+//! socket ─bytes─► net/drive ─► xml/framer ─► stanza/head ─Stanza─► hub/deliver ─Packet─► net/outbox ─► net/drive ─► socket
+//!                   ↕ stream (negotiation)                   ↕ xep rooms, store (changes out, accounts in)
+//! ```
+
+pub mod cli;
+pub mod hub;
+pub mod jid;
+pub mod net;
+pub mod stanza;
+pub mod store;
+pub mod stream;
+pub mod xep;
+pub mod xml;

@@ -1,0 +1,2 @@
+//! The only door to redb.
+pub mod change;
