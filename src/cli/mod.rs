@@ -4,6 +4,7 @@ mod account;
 mod args;
 mod config;
 mod disco;
+mod exec;
 pub mod exit;
 mod iq;
 mod json;
@@ -14,9 +15,9 @@ mod presence;
 mod register;
 mod roster;
 mod send;
-mod signal;
 mod terminal;
 
+use crate::jid::Jid;
 use account::Account;
 use argh::{ArgsInfo, CommandInfoWithArgs, EarlyExit, FromArgs, SubCommand};
 use exit::{Exit, Failure};
@@ -86,6 +87,17 @@ impl Command {
         }
         Command { about: C::COMMAND, info: C::get_args_info, shares: true, run: run::<C> }
     }
+}
+
+/// Addresses from the command line, in normal form.
+fn addresses(words: &[String]) -> Result<Vec<String>, Failure> {
+    words.iter().map(|word| address(word)).collect()
+}
+
+/// An address from the command line, in normal form.
+fn address(word: &str) -> Result<String, Failure> {
+    let parsed = Jid::parse(word).map_err(|e| Failure::usage(format!("{word:?} is no address: {e}")))?;
+    Ok(parsed.as_str().to_owned())
 }
 
 /// The whole program.
