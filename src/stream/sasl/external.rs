@@ -14,7 +14,11 @@ pub fn read(data: &[u8]) -> Result<Option<BareJid>, Condition> {
 }
 
 /// Server: `owner` is the localpart that the certificate is registered for.
-pub fn check(owner: Option<&str>, authzid: Option<&BareJid>, domain: &str) -> Result<Authenticated, Condition> {
+pub fn check(
+    owner: Option<&str>,
+    authzid: Option<&BareJid>,
+    domain: &str,
+) -> Result<Authenticated, Condition> {
     let owner = owner.ok_or(Condition::NotAuthorized)?;
     let account = BareJid::from_parts(Some(owner), domain).map_err(|_| Condition::NotAuthorized)?;
     check_authzid(authzid.map(BareJid::as_str), &account)?;
@@ -31,7 +35,11 @@ mod tests {
         assert!(check(Some("alice"), None, "a.test").is_ok_and(|a| a.jid().as_str() == "alice@a.test"));
         assert!(check(Some("alice"), Some(&jid("alice@a.test")), "a.test").is_ok());
         for other in ["bob@a.test", "alice@other", "a.test"] {
-            assert_eq!(check(Some("alice"), Some(&jid(other)), "a.test"), Err(Condition::InvalidAuthzid), "{other}");
+            assert_eq!(
+                check(Some("alice"), Some(&jid(other)), "a.test"),
+                Err(Condition::InvalidAuthzid),
+                "{other}"
+            );
         }
         assert_eq!(check(None, None, "a.test"), Err(Condition::NotAuthorized));
         assert_eq!(read(b"bob/x@"), Err(Condition::InvalidAuthzid));

@@ -136,6 +136,11 @@ impl BindingType {
             BindingType::ServerEndPoint => "tls-server-end-point",
         }
     }
+
+    /// The type of that name.
+    pub fn named(name: &str) -> Option<BindingType> {
+        BindingType::ALL.into_iter().find(|t| t.name() == name)
+    }
 }
 
 macro_rules! conditions {

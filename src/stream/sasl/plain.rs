@@ -21,7 +21,8 @@ pub struct Message {
 pub fn read(data: &[u8], domain: &str) -> Result<Message, Condition> {
     let text = std::str::from_utf8(data).map_err(|_| Condition::MalformedRequest)?;
     let mut parts = text.split('\0');
-    let (Some(authzid), Some(authcid), Some(password), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some(authzid), Some(authcid), Some(password), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return Err(Condition::MalformedRequest);
     };
@@ -35,12 +36,17 @@ pub fn read(data: &[u8], domain: &str) -> Result<Message, Condition> {
     let account = BareJid::from_parts(Some(authcid), domain).map_err(|_| Condition::NotAuthorized)?;
     check_authzid(Some(authzid), &account)?;
     let password = prep::password(password).map_err(|_| Condition::NotAuthorized)?;
-    Ok(Message { account, password: Secret::new(password) })
+    Ok(Message { account, password: Secret::new(password.into_owned()) })
 }
 
 /// Server: compares what [`super::derive`] made of the password with what is kept of it. `known`
 /// is whether the account exists; if not, the same work has been done in vain (threats B8).
-pub fn check(salted: &[u8], keys: &ScramKeys, known: bool, account: BareJid) -> Result<Authenticated, Condition> {
+pub fn check(
+    salted: &[u8],
+    keys: &ScramKeys,
+    known: bool,
+    account: BareJid,
+) -> Result<Authenticated, Condition> {
     let presented = HASH.digest(HASH.hmac(salted, b"Client Key").as_ref());
     if Verifier::new(&*keys.stored_key).accepts(presented.as_ref()) & known {
         Ok(Authenticated(account))
@@ -67,7 +73,9 @@ mod tests {
         let m = read(&message("tim", &Secret::new("tanstaaftanstaaf")), "a.test").map_err(|_| ()).unwrap();
         assert_eq!(m.account.as_str(), "tim@a.test");
         assert_eq!(m.password.expose(), b"tanstaaftanstaaf");
-        for bad in [&b""[..], b"a", b"a\0b", b"\0\0pw", b"\0tim\0", b"\0tim\0pw\0", b"a\0b\0c\0d", b"\0t\xff\0pw"] {
+        for bad in
+            [&b""[..], b"a", b"a\0b", b"\0\0pw", b"\0tim\0", b"\0tim\0pw\0", b"a\0b\0c\0d", b"\0t\xff\0pw"]
+        {
             assert_eq!(refused(bad), Condition::MalformedRequest, "{bad:?}");
         }
     }

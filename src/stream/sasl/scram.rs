@@ -22,42 +22,42 @@ const MAX_NONCE: usize = 512;
 
 /// What the client says about channel binding (RFC 5802 §6, `gs2-cbind-flag`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flag<'a> {
+pub enum Flag {
     /// `n`: the client does not do channel binding.
     Unsupported,
     /// `y`: the client does, and thinks that the server does not.
     NotOffered,
-    /// `p=type`: bound to the channel in that way.
-    Bound(&'a str),
+    /// `p=type`: bound to the channel in that way, if we know it.
+    Bound(Option<BindingType>),
 }
 
 /// client-first-message, taken apart (RFC 5802 §7).
 #[derive(Debug)]
-pub struct ClientFirst<'a> {
+pub struct ClientFirst {
     /// Channel binding.
-    pub flag: Flag<'a>,
+    pub flag: Flag,
     /// The authorization identity.
     pub authzid: Option<String>,
     /// The user name, decoded but not prepared.
     pub username: String,
-    header: &'a str,
-    bare: &'a str,
-    nonce: &'a str,
+    header: String,
+    bare: String,
+    nonce: String,
 }
 
-impl<'a> ClientFirst<'a> {
+impl ClientFirst {
     /// Reads the message. A mandatory extension (`m=`) is refused, as we know none.
-    pub fn read(data: &'a [u8]) -> Result<ClientFirst<'a>, Condition> {
+    pub fn read(data: &[u8]) -> Result<ClientFirst, Condition> {
         let text = std::str::from_utf8(data).map_err(|_| Condition::MalformedRequest)?;
         ClientFirst::parse(text).ok_or(Condition::MalformedRequest)
     }
 
-    fn parse(text: &'a str) -> Option<ClientFirst<'a>> {
+    fn parse(text: &str) -> Option<ClientFirst> {
         let (flag, rest) = text.split_once(',')?;
         let flag = match flag {
             "n" => Flag::Unsupported,
             "y" => Flag::NotOffered,
-            _ => Flag::Bound(flag.strip_prefix("p=").filter(|t| is_binding_name(t))?),
+            _ => Flag::Bound(BindingType::named(flag.strip_prefix("p=").filter(|t| is_binding_name(t))?)),
         };
         let (authzid, bare) = rest.split_once(',')?;
         let authzid = match authzid {
@@ -72,6 +72,7 @@ impl<'a> ClientFirst<'a> {
         if !fields.all(is_extension) {
             return None;
         }
+        let [header, bare, nonce] = [header, bare, nonce].map(str::to_owned);
         Some(ClientFirst { flag, authzid, username, header, bare, nonce })
     }
 }
@@ -94,7 +95,12 @@ impl Server {
     /// stream, and the authorization identity (threats B3, B5). Gives the account.
     ///
     /// `plus` is whether the chosen mechanism is a `-PLUS`, `offered` whether any was offered.
-    pub fn account(first: &ClientFirst<'_>, plus: bool, offered: bool, domain: &str) -> Result<BareJid, Condition> {
+    pub fn account(
+        first: &ClientFirst,
+        plus: bool,
+        offered: bool,
+        domain: &str,
+    ) -> Result<BareJid, Condition> {
         match (first.flag, plus) {
             (Flag::Bound(_), true) | (Flag::Unsupported, false) => {}
             // Somebody has cut the -PLUS mechanisms out of our features (RFC 5802 §6)
@@ -116,16 +122,16 @@ impl Server {
     /// (nothing if it named none), `known` whether the account exists: if not, the keys are decoys
     /// and the exchange goes on to fail where a wrong password would (threats B8).
     pub fn challenge(
-        first: &ClientFirst<'_>,
+        first: &ClientFirst,
         hash: Hash,
         account: BareJid,
         (keys, known): (ScramKeys, bool),
         binding: &[u8],
         nonce: &str,
     ) -> (Server, String) {
-        let nonce = [first.nonce, nonce].concat();
+        let nonce = [&first.nonce, nonce].concat();
         let message = format!("r={nonce},s={},i={}", STANDARD.encode(&keys.salt), keys.iterations);
-        let transcript = [first.bare, ",", &message, ","].concat();
+        let transcript = [&first.bare, ",", &message, ","].concat();
         let binding = Verifier::new([first.header.as_bytes(), binding].concat());
         (Server { hash, account, known, binding, nonce, transcript, keys }, message)
     }
@@ -420,7 +426,16 @@ mod tests {
         assert_eq!(answer(&good.replace("p=dHzb", "p=dHzc")), refused);
         assert_eq!(answer(&good.replace("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", "dHzb")), refused);
         let malformed = Err(Condition::MalformedRequest);
-        for bad in ["", "c=biws", "c=biws,r=x", "c=biws,p=AAAA", "r=x,c=biws,p=AAAA", "c=biws,r=x,m=y,p=AAAA", "c=biws,r=x,p=AA*A", "c=biws,r=x,p=AAAA,x=y"] {
+        for bad in [
+            "",
+            "c=biws",
+            "c=biws,r=x",
+            "c=biws,p=AAAA",
+            "r=x,c=biws,p=AAAA",
+            "c=biws,r=x,m=y,p=AAAA",
+            "c=biws,r=x,p=AA*A",
+            "c=biws,r=x,p=AAAA,x=y",
+        ] {
             assert_eq!(answer(bad), malformed, "{bad}");
         }
     }
@@ -433,9 +448,27 @@ mod tests {
         assert_eq!(read("y,,n=u=2Cs=3Der,r=x,k=v"), user("u,s=er"));
         assert_eq!(read("p=tls-exporter,a=b=2C,n=u,r=x"), Some(("u".to_owned(), Some("b,".to_owned()))));
         for bad in [
-            "", "n", "n,", "n,,", "n,,n=u", "n,,r=x,n=u", "x,,n=u,r=x", "p=,,n=u,r=x", "p=a b,,n=u,r=x", "n,b,n=u,r=x",
-            "n,,m=ext,n=u,r=x", "n,,n=u,r=x,m=ext", "n,,n=u=2c,r=x", "n,,n=u=,r=x", "n,,n=u=41,r=x", "n,,n=u,r=",
-            "n,,n=u,r=a b", "n,,n=u,r=\u{fc}", "n,,n=u,r=x,", "n,,n=u,r=x,k", "n,,n=u\0,r=x",
+            "",
+            "n",
+            "n,",
+            "n,,",
+            "n,,n=u",
+            "n,,r=x,n=u",
+            "x,,n=u,r=x",
+            "p=,,n=u,r=x",
+            "p=a b,,n=u,r=x",
+            "n,b,n=u,r=x",
+            "n,,m=ext,n=u,r=x",
+            "n,,n=u,r=x,m=ext",
+            "n,,n=u=2c,r=x",
+            "n,,n=u=,r=x",
+            "n,,n=u=41,r=x",
+            "n,,n=u,r=",
+            "n,,n=u,r=a b",
+            "n,,n=u,r=\u{fc}",
+            "n,,n=u,r=x,",
+            "n,,n=u,r=x,k",
+            "n,,n=u\0,r=x",
         ] {
             assert!(ClientFirst::parse(bad).is_none(), "{bad}");
         }
@@ -476,7 +509,16 @@ mod tests {
         assert_eq!(challenged("r=abcd,s=AAAA,i=99999999999999999999"), Err(Fault::Iterations(u32::MAX)));
         assert_eq!(challenged("r=abc,s=AAAA,i=4096"), Err(Fault::Nonce));
         assert_eq!(challenged("r=xbcd,s=AAAA,i=4096"), Err(Fault::Nonce));
-        for bad in ["", "r=abcd", "m=x,r=abcd,s=AAAA,i=4096", "r=abcd,s=,i=4096", "r=abcd,s=AAAA,i=", "r=abcd,s=AAAA,i=+4096", "r=abcd,s=AAAA,i=4096,m=x", "r=abcd,s=A,i=4096"] {
+        for bad in [
+            "",
+            "r=abcd",
+            "m=x,r=abcd,s=AAAA,i=4096",
+            "r=abcd,s=,i=4096",
+            "r=abcd,s=AAAA,i=",
+            "r=abcd,s=AAAA,i=+4096",
+            "r=abcd,s=AAAA,i=4096,m=x",
+            "r=abcd,s=A,i=4096",
+        ] {
             assert_eq!(challenged(bad), Err(Fault::Malformed), "{bad}");
         }
     }
