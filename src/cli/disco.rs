@@ -21,13 +21,9 @@ use argh::{ArgsInfo, FromArgs};
     note = "Output: a line \"identity CATEGORY TYPE NAME\" or \"feature NAME\" or, with --items, \"item JID NODE NAME\" for each, with TABs between. Without an address the account's own server is asked."
 )]
 pub struct Disco {
-    /// whom to ask
-    #[argh(positional)]
-    jid: Option<String>,
-
-    /// which node there
-    #[argh(positional)]
-    node: Option<String>,
+    /// whom to ask, and perhaps which node there
+    #[argh(positional, arg_name = "jid [node]")]
+    whom: Vec<String>,
 
     /// what belongs to it (disco#items), instead of what it is
     #[argh(switch)]
@@ -36,7 +32,12 @@ pub struct Disco {
 
 impl Client for Disco {
     fn run(self, account: Account) -> Result<Exit, Failure> {
-        let to = self.jid.as_deref().map(address).transpose()?;
+        let (to, node) = match self.whom.as_slice() {
+            [] => (None, None),
+            [jid] => (Some(address(jid)?), None),
+            [jid, node] => (Some(address(jid)?), Some(node.as_str())),
+            _ => return Err(Failure::usage("one address and one node at most")),
+        };
         let resolved = account.resolve(true)?;
         let json = resolved.json;
         let out = Out::new(false);
@@ -45,7 +46,7 @@ impl Client for Disco {
             let uri = if self.items { ns::DISCO_ITEMS } else { ns::DISCO_INFO };
             let answer = session
                 .request(Get, Some(&to), |w| {
-                    w.start("query").ns(uri).opt("node", self.node.as_deref()).end();
+                    w.start("query").ns(uri).opt("node", node).end();
                 })
                 .await?;
             let mut rows: Vec<Row> = Vec::new();
@@ -55,7 +56,7 @@ impl Client for Disco {
                 }
             });
             if json {
-                return out.line(&Row::json(&to, self.node.as_deref(), &rows)).map(|()| Exit::Ok);
+                return out.line(&Row::json(&to, node, &rows)).map(|()| Exit::Ok);
             }
             for row in &rows {
                 let fields: Vec<_> = row.fields.iter().map(|f| out.field(f)).collect();

@@ -1,6 +1,7 @@
 //! The ring around the two cores: sockets, TLS, DNS, clock and random. The only place that waits.
 
 pub mod cert;
+pub mod client;
 pub mod dns;
 pub mod tls;
 
