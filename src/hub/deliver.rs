@@ -48,8 +48,9 @@ impl Hub {
         if self.blocked_by(session.account, to.as_str()) && to.bare() != session.jid.bare() {
             // XEP-0191 §3.1.5: nothing goes out to a blocked contact.
             if stanza.kind() != Kind::Presence || stanza.type_() != "unavailable" {
-                let error =
-                    Error::new(Condition::NotAcceptable).kind(Type::Cancel).app(ns::BLOCKING_ERRORS, "blocked");
+                let error = Error::new(Condition::NotAcceptable)
+                    .kind(Type::Cancel)
+                    .app(ns::BLOCKING_ERRORS, "blocked");
                 return bounce(self, sink, &origin, stanza, error);
             }
         }
@@ -67,18 +68,12 @@ impl Hub {
     }
 
     /// RFC 6120 §10.5: to a domain of ours, or to another.
-    pub(super) fn route(
-        &mut self,
-        sink: &mut dyn Sink,
-        origin: &Origin,
-        to: &Jid<'_>,
-        stanza: &Stanza<'_>,
-    ) {
+    pub(super) fn route(&mut self, sink: &mut dyn Sink, origin: &Origin, to: &Jid<'_>, stanza: &Stanza<'_>) {
         if !self.is_local(to.domain()) {
             // §10.4
             if stanza.kind() != Kind::Presence {
-                let error = Error::new(Condition::RemoteServerNotFound)
-                    .text("this hub does not reach other domains");
+                let error =
+                    Error::new(Condition::RemoteServerNotFound).text("this hub does not reach other domains");
                 bounce(self, sink, origin, stanza, error);
             }
             return;
@@ -193,9 +188,9 @@ impl Hub {
 
     fn shares_presence(&self, place: u32, session: SessionId, origin: &Origin) -> bool {
         self.account(place).is_some_and(|a| a.shows_presence_to(origin.bare()))
-            || self.session(session).is_some_and(|s| {
-                s.directed.iter().any(|d| **d == *origin.jid || **d == *origin.bare())
-            })
+            || self
+                .session(session)
+                .is_some_and(|s| s.directed.iter().any(|d| **d == *origin.jid || **d == *origin.bare()))
     }
 
     /// The `xml:lang` that a stanza without one inherits from its sender's stream.
@@ -259,12 +254,8 @@ impl Hub {
     /// there are none.
     fn best(&self, place: u32, targets: &mut Vec<SessionId>) -> bool {
         let Some(account) = self.account(place) else { return true };
-        let top = account
-            .sessions
-            .iter()
-            .filter_map(|id| self.session(*id)?.priority())
-            .filter(|p| *p >= 0)
-            .max();
+        let top =
+            account.sessions.iter().filter_map(|id| self.session(*id)?.priority()).filter(|p| *p >= 0).max();
         if top.is_some() {
             self.each(place, |s| s.priority() == top, targets);
         }
@@ -354,9 +345,9 @@ impl Hub {
         cut: &[Span],
         id: &str,
     ) {
-        stanza.stamp_with(out, Some(&origin.jid), Some(to), self.lang(origin), cut, |out| {
+        stanza.stamp_with(out, Some(&origin.jid), Some(to), self.lang(origin), cut, |w| {
             for adds in self.extensions.iter().filter_map(|e| e.adds) {
-                adds(self, account, id, out);
+                adds(self, account, id, w);
             }
         });
     }
@@ -379,11 +370,11 @@ impl Hub {
         let id = self.next_id();
         let (domain, at) = (self.names.domain.clone(), self.now);
         let mut bytes = Vec::with_capacity(stanza.text().len() + 256);
-        stanza.stamp_with(&mut bytes, Some(&origin.jid), Some(to.as_str()), self.lang(origin), &cut, |out| {
+        stanza.stamp_with(&mut bytes, Some(&origin.jid), Some(to.as_str()), self.lang(origin), &cut, |w| {
             for adds in self.extensions.iter().filter_map(|e| e.adds) {
-                adds(self, jid.as_str(), &id, out);
+                adds(self, jid.as_str(), &id, w);
             }
-            delay(&mut Writer::new(out), &domain, at.unix_ms);
+            delay(w, &domain, at.unix_ms);
         });
         self.cut = cut;
         let (max, max_bytes) = (self.limits.offline_messages, self.limits.offline_bytes);
@@ -394,8 +385,8 @@ impl Hub {
         }
         account.offline.0 += 1;
         account.offline.1 += size;
-        self.counters.stored += 1;
         let change = Change::OfflinePut { account: account.id, stanza: bytes.into() };
+        self.counters.stored += 1;
         let mut refused = Vec::new();
         Error::new(Condition::ResourceConstraint).reply(
             &mut refused,
@@ -496,7 +487,10 @@ fn worth_keeping(stanza: &Stanza<'_>) -> bool {
     stanza.children().iter().any(|c| {
         !matches!(
             (stanza.child_ns(c), stanza.child_name(c)),
-            (ns::CHAT_STATES, _) | ("", "thread") | (ns::SID, _) | (ns::HINTS, "no-copy" | "no-permanent-store")
+            (ns::CHAT_STATES, _)
+                | ("", "thread")
+                | (ns::SID, _)
+                | (ns::HINTS, "no-copy" | "no-permanent-store")
         )
     })
 }

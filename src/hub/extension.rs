@@ -34,7 +34,7 @@ pub struct Extension {
     /// Whether a message is copied to the other sessions of an account, and the copying itself.
     pub copies: Option<fn(&mut Hub, &mut dyn Sink, &Copy<'_>)>,
     /// What we add to a message for a local account.
-    pub adds: Option<fn(&Hub, account: &str, id: &str, &mut Vec<u8>)>,
+    pub adds: Option<fn(&Hub, account: &str, id: &str, &mut Writer<'_>)>,
 }
 
 impl Extension {

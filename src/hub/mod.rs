@@ -12,6 +12,8 @@ pub mod subscription;
 pub mod talk;
 pub mod throttle;
 
+pub use roster::ROSTER;
+
 use crate::jid::{BareJid, FullJid, Jid};
 use crate::stanza::{self, Condition, Stanza};
 use crate::store::change::{Answer, Ask, Change, Loaded};
@@ -98,13 +100,7 @@ pub struct Hub {
 
 impl Hub {
     /// A hub with nobody on it. `boot` is a random number that tells this run's ids from others'.
-    pub fn new(
-        names: Names,
-        limits: Limits,
-        extensions: &'static [Extension],
-        now: Now,
-        boot: u32,
-    ) -> Hub {
+    pub fn new(names: Names, limits: Limits, extensions: &'static [Extension], now: Now, boot: u32) -> Hub {
         Hub {
             names,
             limits,

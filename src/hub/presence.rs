@@ -13,7 +13,7 @@ use crate::xml::Writer;
 /// What `<presence` is followed by once an address is known: the way one presence goes to many.
 fn stamped(out: &mut Vec<u8>, from: &str, to: &str, text: &str) {
     let mut w = Writer::new(out);
-    w.judged_start("presence").attr("from", from).attr("to", to);
+    w.start("presence").attr("from", from).attr("to", to);
     w.judged_rest(text.strip_prefix("<presence").unwrap_or("/>").as_bytes());
 }
 
@@ -152,8 +152,9 @@ impl Hub {
             }
             None => String::from("<presence type='unavailable'/>"),
         };
-        let status = said
-            .and_then(|s| s.tree().ok().and_then(|t| child_text(&t.root_element(), "", "status").map(Box::from)));
+        let status = said.and_then(|s| {
+            s.tree().ok().and_then(|t| child_text(&t.root_element(), "", "status").map(Box::from))
+        });
         if let (Some(status), Some(account)) = (status, self.account_mut(place)) {
             account.last = Some((0, status));
         }
@@ -324,8 +325,7 @@ impl Hub {
             Verb::Unsubscribed => item.approved = false,
             _ => {}
         }
-        item.listed |= item.approved
-            || !matches!(next, State::None | State::NonePendingIn);
+        item.listed |= item.approved || !matches!(next, State::None | State::NonePendingIn);
         if item != before {
             if account.roster.len() as u64 >= max && !account.roster.contains_key(&contact) {
                 let error = Error::new(Condition::ResourceConstraint).text("the roster is full");
@@ -385,7 +385,13 @@ impl Hub {
                 if !allowed {
                     let mut item = before.clone();
                     item.jid = from.clone();
-                    let next = if state == State::To { State::Both } else if item.ask { State::FromPendingOut } else { State::From };
+                    let next = if state == State::To {
+                        State::Both
+                    } else if item.ask {
+                        State::FromPendingOut
+                    } else {
+                        State::From
+                    };
                     next.put(&mut item, Box::default);
                     item.listed = true;
                     self.put_item(sink, place, item);
@@ -405,7 +411,8 @@ impl Hub {
         next.put(&mut item, || {
             if packet.len() <= max_bytes { packet.clone().into() } else { b"".as_slice().into() }
         });
-        let full = account.roster.len() as u64 >= max.saturating_mul(2) && !account.roster.contains_key(&from);
+        let full =
+            account.roster.len() as u64 >= max.saturating_mul(2) && !account.roster.contains_key(&from);
         if full {
             return; // silently: an answer would tell who exists
         }
@@ -416,7 +423,11 @@ impl Hub {
         if delivered {
             // To all that can do something with it; what nobody sees now is shown later (catch_up).
             let mut targets = Vec::new();
-            self.each(place, |s| s.presence.is_some() || (s.interested && verb != Verb::Subscribe), &mut targets);
+            self.each(
+                place,
+                |s| s.presence.is_some() || (s.interested && verb != Verb::Subscribe),
+                &mut targets,
+            );
             for target in targets {
                 self.send(sink, target, &packet);
             }
@@ -449,7 +460,8 @@ impl Hub {
 fn priority(stanza: &Stanza<'_>) -> Result<i8, Error> {
     let Some(child) = stanza.child("", "priority") else { return Ok(0) };
     let text = child.span.of(stanza.text());
-    let inner = text.split_once('>').and_then(|(_, rest)| rest.split_once('<')).map_or("", |(inner, _)| inner);
+    let inner =
+        text.split_once('>').and_then(|(_, rest)| rest.split_once('<')).map_or("", |(inner, _)| inner);
     let bad = Error::new(Condition::BadRequest).text("a priority is a number from -128 to 127");
     inner.trim().trim_start_matches('+').parse().map_err(|_| bad)
 }

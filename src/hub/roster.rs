@@ -22,7 +22,13 @@ pub const ROSTER: Extension = Extension {
     iq: &[
         Rule { ns: ns::ROSTER, name: "query", set: Some(false), takes: Takes::Own, run: get },
         Rule { ns: ns::ROSTER, name: "query", set: Some(true), takes: Takes::Own, run: set },
-        Rule { ns: ns::ROSTER, name: "query", set: None, takes: Takes::All, run: |_, _| Err(Condition::Forbidden.into()) },
+        Rule {
+            ns: ns::ROSTER,
+            name: "query",
+            set: None,
+            takes: Takes::All,
+            run: |_, _| Err(Condition::Forbidden.into()),
+        },
     ],
     ..Extension::NEW
 };
@@ -170,10 +176,7 @@ impl Hub {
 
     /// A subscription stanza from an account to a contact.
     pub(super) fn route_verb(&mut self, sink: &mut dyn Sink, own: &str, contact: &str, verb: Verb) {
-        let origin = Origin {
-            jid: own.into(),
-            session: SessionId::NONE,
-        };
+        let origin = Origin { jid: own.into(), session: SessionId::NONE };
         let text = format!("<presence type='{}'/>", verb.name()); // no outside text in it
         let Ok(to) = Jid::parse(contact) else { return };
         let to = to.into_owned();

@@ -24,7 +24,7 @@ impl Verb {
             "unsubscribe" => Verb::Unsubscribe,
             "subscribed" => Verb::Subscribed,
             "unsubscribed" => Verb::Unsubscribed,
-            _ => return None,
+            _ => return Option::None,
         })
     }
 

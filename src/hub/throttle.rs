@@ -89,8 +89,7 @@ impl Throttle {
         if self.registrations.len() >= REMEMBERED {
             self.registrations.retain(|_, (since, _)| now.mono_ms.saturating_sub(*since) < HOUR);
         }
-        let (since, count) =
-            self.registrations.entry(network(address)).or_insert((now.mono_ms, 0));
+        let (since, count) = self.registrations.entry(network(address)).or_insert((now.mono_ms, 0));
         if now.mono_ms.saturating_sub(*since) >= HOUR {
             (*since, *count) = (now.mono_ms, 0);
         }
