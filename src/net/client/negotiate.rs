@@ -268,11 +268,11 @@ impl Attempt<'_> {
             let bytes = buffer.get(..n).unwrap_or_default();
             let mut restart = false;
             let fed = reader.feed(bytes, |kind, frame| {
-                need = half.frame(kind, frame, &mut scan, &mut wire.out).map_err(Stop)?;
+                need = half.frame(kind, frame, &mut scan, &mut wire.out)?;
                 restart = half.restarts();
-                Ok(if need.is_some() || restart { Flow::Stop } else { Flow::Go })
+                Ok::<_, Failure>(if need.is_some() || restart { Flow::Stop } else { Flow::Go })
             });
-            if let Err(Stop(failure)) = fed {
+            if let Err(failure) = fed {
                 half.fail(&failure, &mut wire.out);
                 let _ = wire.flush().await;
                 return Err(self.miss(failure, encrypted));
@@ -340,7 +340,7 @@ impl Attempt<'_> {
                 }
             }
             // Knocking with the wrong protocol brings one of these.
-            Failure::Stream(_) | Failure::Protocol(_) => {
+            Failure::Stream(_) | Failure::Broken(_) | Failure::Protocol(_) => {
                 Miss::Next(Error::Protocol(format!("{}: {line}", self.place())))
             }
             Failure::Bind(_) => Miss::Final(Error::Protocol(line)),
@@ -352,15 +352,6 @@ impl Attempt<'_> {
             })),
             _ => Miss::Final(Error::Login(line)),
         }
-    }
-}
-
-/// Carries a failure out of the reader.
-struct Stop(Failure);
-
-impl From<crate::xml::Error> for Stop {
-    fn from(error: crate::xml::Error) -> Stop {
-        Stop(Failure::Stream(stream::Error::from(error)))
     }
 }
 
