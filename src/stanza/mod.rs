@@ -151,7 +151,14 @@ impl<'a> Stanza<'a> {
     ///
     /// The content namespace is left to the stream it is written on, so `jabber:client` becomes
     /// `jabber:server` and back for free.
-    pub fn stamp(&self, out: &mut Vec<u8>, from: Option<&str>, to: Option<&str>, lang: Option<&str>, cut: &[Span]) {
+    pub fn stamp(
+        &self,
+        out: &mut Vec<u8>,
+        from: Option<&str>,
+        to: Option<&str>,
+        lang: Option<&str>,
+        cut: &[Span],
+    ) {
         self.stamp_with(out, from, to, lang, cut, |_| {});
     }
 
@@ -163,7 +170,7 @@ impl<'a> Stanza<'a> {
         to: Option<&str>,
         lang: Option<&str>,
         cut: &[Span],
-        add: impl FnOnce(&mut Vec<u8>),
+        add: impl FnOnce(&mut xml::Writer<'_>),
     ) {
         let text = self.text;
         let mut writer = xml::Writer::new(out);
@@ -199,7 +206,7 @@ impl<'a> Stanza<'a> {
             at = span.end as usize;
         }
         writer.raw(text.get(at..end).unwrap_or("").as_bytes());
-        writer.with_out(add);
+        writer.inside(add);
         writer.end();
     }
 }

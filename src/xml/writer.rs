@@ -76,6 +76,47 @@ impl<'o> Writer<'o> {
         }
     }
 
+    /// An attribute as it came, from a tag that [`super::Scan`] has judged: `value` is raw and goes
+    /// out with the quotes that it can't contain.
+    pub fn judged_attr(&mut self, prefix: &str, name: &str, value: &str) -> &mut Self {
+        self.put(" ");
+        if !prefix.is_empty() {
+            self.put(prefix);
+            self.put(":");
+        }
+        self.put(name);
+        let (open, close) = if value.contains('\'') { ("=\"", "\"") } else { ("='", "'") };
+        self.put(open);
+        self.put(value);
+        self.put(close);
+        self
+    }
+
+    /// All that follows the attributes of the start tag just begun, up to and with its end tag, from
+    /// an element that [`super::Scan`] has judged.
+    pub fn judged_rest(&mut self, rest: &[u8]) -> &mut Self {
+        self.in_tag = false;
+        self.pop();
+        self.out.extend_from_slice(rest);
+        self
+    }
+
+    /// Lets somebody else write children into the innermost element.
+    pub fn inside(&mut self, write: impl FnOnce(&mut Writer<'_>)) -> &mut Self {
+        let before = self.out.len();
+        if self.in_tag {
+            self.put(">");
+        }
+        let mark = self.out.len();
+        write(&mut Writer::new(self.out));
+        if self.out.len() == mark {
+            self.out.truncate(before); // nothing was written: the tag may still become empty
+        } else {
+            self.in_tag = false;
+        }
+        self
+    }
+
     /// Text inside the innermost element. A character that XML does not have becomes U+FFFD.
     pub fn text(&mut self, text: &str) -> &mut Self {
         if !text.is_empty() {
