@@ -1,8 +1,16 @@
 //! The ring around the two cores: sockets, TLS, DNS, clock and random. The only place that waits.
 
+pub mod c2s;
 pub mod cert;
+pub mod console;
 pub mod dns;
+mod drive;
+pub mod listen;
+pub mod notify;
+mod outbox;
+pub mod ring;
 pub mod tls;
+pub mod work;
 
 use std::fs::File;
 use std::io::{self, Read};

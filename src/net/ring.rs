@@ -14,7 +14,7 @@ use crate::stanza;
 use crate::store::Store;
 use crate::store::change::{Answer, Ask, Change, Job, Keys};
 use crate::stream;
-use crate::xml::Scan;
+use crate::xml::{Caps, Scan, Scope, ns};
 use async_io::Timer;
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver, Sender};
@@ -72,6 +72,7 @@ pub struct Shared {
     pool: RefCell<Pool>,
     dirty: RefCell<Vec<SessionId>>,
     flusher: RefCell<Option<Waker>>,
+    behind: RefCell<Vec<Rc<Conn>>>,
     /// Buffers of the thread.
     pub scratch: RefCell<Scratch>,
     /// Failed logins and registrations.
@@ -86,6 +87,10 @@ pub struct Shared {
     pub settings: RefCell<Rc<stream::Settings>>,
     /// Connections, all and by address.
     pub connections: RefCell<Connections>,
+    /// The usual stream header's declarations.
+    pub scope: Rc<Scope>,
+    /// The caps on one stanza.
+    pub caps: Cell<Caps>,
     /// Bytes read and written by clients.
     pub bytes: Cell<(u64, u64)>,
     limits: RefCell<Rc<Limits>>,
@@ -141,6 +146,7 @@ impl Shared {
             pool: RefCell::default(),
             dirty: RefCell::default(),
             flusher: RefCell::default(),
+            behind: RefCell::default(),
             scratch: RefCell::new(Scratch {
                 wire: vec![0; READ].into(),
                 plain: vec![0; READ].into(),
@@ -152,6 +158,8 @@ impl Shared {
             tls,
             settings: RefCell::new(Rc::new(settings)),
             connections: RefCell::default(),
+            scope: Rc::new(usual_scope()),
+            caps: Cell::new(caps(&limits)),
             bytes: Cell::default(),
             limits: RefCell::new(Rc::new(limits)),
             done,
@@ -174,11 +182,22 @@ impl Shared {
 
     /// Other limits, names or settings from now on.
     pub fn reload(&self, limits: Limits, names: Names, settings: stream::Settings) {
+        self.caps.set(caps(&limits));
         *self.limits.borrow_mut() = Rc::new(limits.clone());
         *self.settings.borrow_mut() = Rc::new(settings);
         let mut hub = self.hub.borrow_mut();
         hub.limits = limits;
         hub.names = names;
+    }
+
+    /// Whether a session should be read no further for now.
+    pub fn congested(&self, session: SessionId) -> bool {
+        self.hub.borrow().congested(session)
+    }
+
+    /// Wakes the connection's reader at the store's next answer.
+    pub fn wait_for_store(&self, conn: &Rc<Conn>) {
+        self.behind.borrow_mut().push(conn.clone());
     }
 
     /// Runs a task on the thread. A panic in it is logged and ends only the task, unless it went
@@ -377,6 +396,24 @@ impl Shared {
         if let Some(resume) = resume {
             self.with_hub(|hub, mouth| resume(hub, mouth, done));
         }
+        for conn in self.behind.take() {
+            conn.wake_reader();
+        }
+    }
+}
+
+/// What nearly every client declares on its stream header.
+fn usual_scope() -> Scope {
+    Scope { default: ns::CLIENT.into(), prefixes: vec![("stream".into(), ns::STREAM.into())], lang: None }
+}
+
+fn caps(limits: &Limits) -> Caps {
+    Caps {
+        depth: u16::try_from(limits.depth).unwrap_or(u16::MAX),
+        attributes: u16::try_from(limits.attributes).unwrap_or(u16::MAX),
+        declarations: u16::try_from(limits.declarations).unwrap_or(u16::MAX),
+        elements: u32::try_from(limits.elements).unwrap_or(u32::MAX),
+        ..Caps::default()
     }
 }
 
