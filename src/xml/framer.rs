@@ -6,7 +6,7 @@
 //! judge; the framer may cut nonsense, but never two elements where the scan would see one.
 
 use super::{Cap, Error};
-use memchr::{memchr, memchr3};
+use memchr::memchr;
 
 /// What stands at the front of the buffer, with the number of bytes it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -335,7 +335,9 @@ fn find(needle: u8, buf: &[u8], from: usize) -> Option<usize> {
 
 /// The place of the next quote or `>` at or behind `from`, and which of them it is.
 fn find3(buf: &[u8], from: usize) -> Option<(usize, u8)> {
-    let n = memchr3(b'>', b'\'', b'"', buf.get(from..)?)?.checked_add(from)?;
+    // Names are short: a plain loop is there before memchr has begun.
+    let behind = buf.get(from..)?.iter();
+    let n = behind.copied().position(|b| matches!(b, b'>' | b'\'' | b'"'))?.checked_add(from)?;
     Some((n, *buf.get(n)?))
 }
 

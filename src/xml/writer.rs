@@ -3,7 +3,7 @@
 //! Every value passes through one of two escapes on its way out, so nothing that came from outside
 //! can become markup of ours (threat A8).
 
-use super::scan::is_char;
+use super::cursor::is_char;
 
 /// So many open elements need no memory of their own; we never write deeper.
 const DEPTH: usize = 16;
