@@ -44,3 +44,6 @@ pub enum Cap {
     /// Elements in the whole element.
     Elements,
 }
+
+#[cfg(test)]
+mod tests;
