@@ -427,6 +427,10 @@ impl Scan {
                 }
                 if !prefix.is_empty() {
                     prefixed = true;
+                    // roxmltree takes any `p:xmlns='u'` for a default namespace.
+                    if name.bytes(bytes) == b"xmlns" {
+                        return Err(Error::NotWellFormed);
+                    }
                     // libxml2 refuses an `xml:id` that is not a name, or that comes twice in its
                     // document, which is the stream. No protocol of ours has one.
                     if prefix.bytes(bytes) == b"xml" && name.bytes(bytes) == b"id" {

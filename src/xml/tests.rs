@@ -274,6 +274,9 @@ fn where_parsers_agree() {
         "<a xmlns='a' xmlns:b='a:b/c?d#e' xmlns:c='http://h:1/%41?x' xmlns:d='//u@h' xmlns:f='x!$()*+,;=~_-.'/>",
     ];
     accepted(&ok);
+    // as much space as anybody likes, where there may be some
+    let wide = " ".repeat(70_000);
+    accepted(&[&format!("<a{wide}b{wide}={wide}'{}'{wide}></a{wide}>", " ".repeat(8000))]);
 }
 
 #[test]
@@ -281,6 +284,8 @@ fn mutated_samples_found() {
     // Each was accepted by us once, and not by all others.
     refused(
         &[
+            "<a xml:xmlns='u'/>",                                    // roxmltree: namespace u
+            "<a e:xmlns='u'/>",                                      // the same
             "<a xml:id='1'/>",                                       // libxml2: no name
             "<a><b xml:id='a'/><c xml:id='a'/></a>",                 // libxml2: twice
             "<a b='\r'/>",                                           // rxml forgets it
@@ -598,6 +603,8 @@ const SCRAPS: &[&str] = &[
     " a='4'",
     " xml:lang='en'",
     " xml:id='i'",
+    " p:xmlns='v'",
+    "xmlns",
     "xmlns:p=''",
     "='",
     "'",
