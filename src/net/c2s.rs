@@ -145,7 +145,7 @@ async fn hang_up(shared: &Rc<Shared>, conn: &Rc<Conn>) {
 }
 
 /// Why negotiation ends without a session.
-enum Fail {
+pub enum Fail {
     /// Something to say.
     Error(stream::Error),
     /// Nothing to say, or nobody to say it to.
@@ -197,7 +197,7 @@ impl Negotiation {
         let deadline = Instant::now() + Duration::from_secs(limits.login_seconds.min(86_400));
         Negotiation {
             reader: new_reader(&shared),
-            receiving: Receiving::new(settings, security, super::seed()),
+            receiving: Receiving::new(settings, security, super::random()),
             conn,
             mode,
             out: Vec::new(),
@@ -331,7 +331,7 @@ impl Negotiation {
     }
 
     /// A failed login is answered at once; the next one waits (see [`crate::hub::throttle`]).
-    async fn throttle(&mut self, localpart: &str) -> Result<(), Fail> {
+    pub async fn throttle(&mut self, localpart: &str) -> Result<(), Fail> {
         let (now, step) = (self.shared.now(), self.shared.limits().login_delay_ms);
         let wait = self.shared.throttle.borrow().wait(now, self.conn.peer.ip(), localpart, step);
         if wait > 0 {

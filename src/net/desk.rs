@@ -3,7 +3,7 @@
 
 use super::ring::Shared;
 use crate::hub::limits::Limits;
-use crate::hub::talk::{Now, SessionId, Sink, Taken, Then};
+use crate::hub::talk::{Derived, Now, Password, SessionId, Sink, Taken, Then};
 use crate::hub::{Hub, Names};
 use crate::jid::{BareJid, FullJid};
 use crate::stanza;
@@ -221,7 +221,8 @@ impl Desk {
         let days: u64 = days.parse().map_err(|_| "days is a number")?;
         let localpart = if name.is_empty() { None } else { Some(self.local(name)?) };
         let now = self.now().unix();
-        let (token, hash) = invite::token(&super::random::<16>());
+        let token = invite::token(super::random());
+        let hash = invite::key(&token).ok_or("a token of ours is no token; please report this")?;
         let invite = Invite {
             created: now,
             expires: now.saturating_add(days.saturating_mul(86_400)),
@@ -230,7 +231,7 @@ impl Desk {
             localpart: localpart.as_deref().map(Box::from),
         };
         match self.ask(vec![Change::InvitePut { token: hash, invite }], Ask::Nothing).await {
-            Answer::Nothing => Ok(invite::uri(&self.domain(), localpart.as_deref(), &token)),
+            Answer::Nothing => Ok(invite::uri(&self.domain(), localpart.as_deref(), None, &token)),
             other => Err(failed(other)),
         }
     }
@@ -339,6 +340,8 @@ impl Sink for Alone<'_> {
     }
 
     fn taken(&mut self, _: SessionId, _: Taken) {}
+
+    fn derive(&mut self, _: Password, _: Derived) {}
 
     fn bound(&mut self, _: u64, _: Result<(SessionId, &FullJid), stanza::Error>) {}
 

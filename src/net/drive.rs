@@ -118,8 +118,7 @@ impl Drive {
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
                 Err(_) => return Poll::Ready(End::Dead),
             };
-            let (read, written) = shared.bytes.get();
-            shared.bytes.set((read.wrapping_add(n as u64), written));
+            shared.read.set(shared.read.get().wrapping_add(n as u64));
             let got = wire.get(..n).unwrap_or_default();
             let encrypted = self.conn.tls.borrow().is_some();
             let end = if encrypted { self.decrypt(got, plain, scan) } else { self.take(got, scan) };
