@@ -1,1 +1,252 @@
-//! x
+//! Stanzas (RFC 6120 §8): a view of judged bytes, what is read from them, and how they are
+//! stamped for somebody else. The only door to roxmltree.
+
+mod error;
+
+pub use error::{Condition, Error, Type};
+pub use roxmltree::{Document as Tree, Node};
+
+use crate::xml::{self, Child, Ns, Scan, Scope, Span, ns, scan};
+use std::borrow::Cow;
+
+/// The three kinds of stanza (RFC 6120 §8.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// `<message/>`
+    Message,
+    /// `<presence/>`
+    Presence,
+    /// `<iq/>`
+    Iq,
+}
+
+impl Kind {
+    /// The element's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Message => "message",
+            Kind::Presence => "presence",
+            Kind::Iq => "iq",
+        }
+    }
+}
+
+/// One stanza over the bytes it came in: nothing is copied, nothing decoded before it is asked for.
+///
+/// The bytes have been judged by [`Scan::element`] and use no prefix that is not declared inside
+/// them, so they mean the same on any stream.
+#[derive(Clone, Copy)]
+pub struct Stanza<'a> {
+    text: &'a str,
+    scan: &'a Scan,
+    kind: Kind,
+}
+
+impl<'a> Stanza<'a> {
+    /// A view of `text`, which `scan` has just judged. `None`: not a stanza of the content
+    /// namespace (`<unsupported-stanza-type/>`, RFC 6120 §4.9.3.24).
+    pub fn new(text: &'a str, scan: &'a Scan) -> Option<Stanza<'a>> {
+        match scan.ns {
+            Ns::Inherited => {}
+            Ns::Literal(uri) if matches!(uri.of(text), ns::CLIENT | ns::SERVER) => {}
+            _ => return None,
+        }
+        let kind = match scan.name.of(text) {
+            "message" => Kind::Message,
+            "presence" => Kind::Presence,
+            "iq" => Kind::Iq,
+            _ => return None,
+        };
+        Some(Stanza { text, scan, kind })
+    }
+
+    /// Message, presence or iq.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The whole element as it came.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// An attribute of the start tag, decoded.
+    pub fn attr(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.scan.attr(self.text, name).map(scan::unescape)
+    }
+
+    /// The `to` attribute (RFC 6120 §8.1.1).
+    pub fn to(&self) -> Option<Cow<'a, str>> {
+        self.attr("to")
+    }
+
+    /// The `from` attribute (RFC 6120 §8.1.2).
+    pub fn from(&self) -> Option<Cow<'a, str>> {
+        self.attr("from")
+    }
+
+    /// The `id` attribute (RFC 6120 §8.1.3).
+    pub fn id(&self) -> Option<Cow<'a, str>> {
+        self.attr("id")
+    }
+
+    /// The `type` attribute (RFC 6120 §8.1.4); empty when there is none.
+    pub fn type_(&self) -> Cow<'a, str> {
+        self.attr("type").unwrap_or(Cow::Borrowed(""))
+    }
+
+    /// The first-level children.
+    pub fn children(&self) -> &'a [Child] {
+        &self.scan.children
+    }
+
+    /// The namespace of a child: the stream's content namespace is the empty string.
+    pub fn child_ns(&self, child: &Child) -> &'a str {
+        match child.ns {
+            Ns::Literal(uri) => match uri.of(self.text) {
+                ns::CLIENT | ns::SERVER => "",
+                other => other,
+            },
+            _ => "",
+        }
+    }
+
+    /// The name of a child without its prefix.
+    pub fn child_name(&self, child: &Child) -> &'a str {
+        child.name.of(self.text)
+    }
+
+    /// The first child of that namespace and name.
+    pub fn child(&self, ns: &str, name: &str) -> Option<&'a Child> {
+        self.children().iter().find(|c| self.child_name(c) == name && self.child_ns(c) == ns)
+    }
+
+    /// An attribute of a child's start tag, decoded.
+    pub fn child_attr(&self, child: &Child, name: &str) -> Option<Cow<'a, str>> {
+        scan::attributes(child.tag.of(self.text)).find(|(n, _)| *n == name).map(|(_, v)| scan::unescape(v))
+    }
+
+    /// The payload's namespace and name: the first child (RFC 6120 §8.2.3).
+    pub fn payload(&self) -> Option<(&'a str, &'a str)> {
+        self.children().first().map(|c| (self.child_ns(c), self.child_name(c)))
+    }
+
+    /// All between the start and the end tag.
+    pub fn inside(&self) -> &'a str {
+        if self.scan.empty {
+            return "";
+        }
+        let end = self.text.rfind("</").unwrap_or(self.text.len());
+        self.text.get(self.scan.tag.end as usize..end).unwrap_or("")
+    }
+
+    /// The same bytes as a tree, for what the hub itself must understand.
+    pub fn tree(&self) -> Result<Tree<'a>, Error> {
+        Tree::parse(self.text).map_err(|_| Error::new(Condition::BadRequest))
+    }
+
+    /// Appends the stanza as `from` sends it to `to`: the start tag is ours, all else is as it came,
+    /// less the children in `cut` (in ascending order). With `lang`, a missing `xml:lang` is added
+    /// (RFC 6120 §8.1.5).
+    ///
+    /// The content namespace is left to the stream it is written on, so `jabber:client` becomes
+    /// `jabber:server` and back for free.
+    pub fn stamp(
+        &self,
+        out: &mut Vec<u8>,
+        from: Option<&str>,
+        to: Option<&str>,
+        lang: Option<&str>,
+        cut: &[Span],
+    ) {
+        self.stamp_with(out, from, to, lang, cut, |_| {});
+    }
+
+    /// As [`Stanza::stamp`], with more children of ours before the end tag.
+    pub fn stamp_with(
+        &self,
+        out: &mut Vec<u8>,
+        from: Option<&str>,
+        to: Option<&str>,
+        lang: Option<&str>,
+        cut: &[Span],
+        add: impl FnOnce(&mut xml::Writer<'_>),
+    ) {
+        let text = self.text;
+        let mut writer = xml::Writer::new(out);
+        writer.start(self.kind.name());
+        writer.opt("from", from).opt("to", to);
+        let mut has_lang = false;
+        for attr in &self.scan.attrs {
+            let (prefix, name, value) = (attr.prefix.of(text), attr.name.of(text), attr.value.of(text));
+            match (prefix, name) {
+                ("", "from" | "to") => continue,
+                ("xml", "lang") => has_lang = true,
+                _ => {}
+            }
+            writer.judged_attr(prefix, name, value);
+        }
+        for (prefix, uri) in &self.scan.decls {
+            if !prefix.is_empty() {
+                writer.judged_attr("xmlns", prefix.of(text), uri.of(text));
+            }
+        }
+        if let (false, Some(lang)) = (has_lang, lang) {
+            writer.attr("xml:lang", lang);
+        }
+        let (start, end) = if self.scan.empty {
+            (0, 0)
+        } else {
+            let end = text.rfind("</").unwrap_or(text.len());
+            (self.scan.tag.end as usize, end)
+        };
+        let mut at = start;
+        for span in cut {
+            writer.raw(text.get(at..span.start as usize).unwrap_or("").as_bytes());
+            at = span.end as usize;
+        }
+        writer.raw(text.get(at..end).unwrap_or("").as_bytes());
+        writer.inside(add);
+        writer.end();
+    }
+}
+
+/// Runs `with` on the tree of any judged element, prefixes of the stream header included.
+pub fn with_tree<R>(
+    text: &str,
+    scan: &Scan,
+    scope: &Scope,
+    with: impl FnOnce(Node<'_, '_>) -> R,
+) -> Option<R> {
+    if scan.outer == 0 {
+        return Tree::parse(text).ok().map(|tree| with(tree.root_element()));
+    }
+    let mut own = Vec::with_capacity(text.len());
+    scan::redeclare(text, scan, scope, &mut own);
+    let own = String::from_utf8(own).ok()?;
+    Tree::parse(&own).ok().map(|tree| with(tree.root_element()))
+}
+
+/// Whether a node is the element of that namespace and name. The content namespace, written or
+/// inherited, is the empty string.
+pub fn is(node: &Node<'_, '_>, ns: &str, name: &str) -> bool {
+    node.is_element() && node.tag_name().name() == name && namespace(node) == ns
+}
+
+/// The namespace of an element; the content namespace is the empty string.
+pub fn namespace<'a>(node: &Node<'a, '_>) -> &'a str {
+    match node.tag_name().namespace() {
+        None | Some(ns::CLIENT) | Some(ns::SERVER) => "",
+        Some(uri) => uri,
+    }
+}
+
+/// The first child element of that namespace and name.
+pub fn child<'a, 'i>(node: &Node<'a, 'i>, ns: &str, name: &str) -> Option<Node<'a, 'i>> {
+    node.children().find(|n| is(n, ns, name))
+}
+
+/// The text of the first child element of that namespace and name.
+pub fn child_text<'a>(node: &Node<'a, '_>, ns: &str, name: &str) -> Option<&'a str> {
+    child(node, ns, name).map(|n| n.text().unwrap_or(""))
+}

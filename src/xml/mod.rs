@@ -7,8 +7,8 @@ pub mod ns;
 pub mod scan;
 pub mod writer;
 
-pub use framer::{Frame, Framer, Reader};
-pub use scan::{Attr, Caps, Child, Ns, Scan, Scope, Span};
+pub use framer::{Flow, Frame, Framer, Kind, Reader};
+pub use scan::{Attr, Caps, Child, Ns, Scan, Scope, Span, attributes, redeclare, unescape};
 pub use writer::Writer;
 
 /// Why bytes from the wire were refused. Each is a stream error of RFC 6120 §4.9.3.
@@ -35,7 +35,7 @@ pub enum Cap {
     Depth,
     /// Attributes on one tag.
     Attributes,
-    /// Namespace declarations in the whole element.
+    /// Namespace declarations in the whole element, or prefixes in scope at one place in it.
     Declarations,
     /// Elements in the whole element.
     Elements,
