@@ -23,6 +23,8 @@ mod record;
 mod rosters;
 mod schema;
 mod side;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use backup::restore;
@@ -122,6 +124,7 @@ impl Store {
             None => Some(job),
         };
         if let Some(job) = refused {
+            self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
             (job.then)(Answer::Failed(Failed::Closed.to_string()));
         }
     }
