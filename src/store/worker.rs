@@ -36,6 +36,8 @@ pub(super) struct Worker {
     seen: Seen,
     counters: Arc<Counters>,
     backup: Option<JoinHandle<()>>,
+    /// False again before the backup's answer is given.
+    backing_up: Arc<AtomicBool>,
     stop_backup: Arc<AtomicBool>,
     /// The kind of trouble that the log has a line about already.
     complained: Option<Discriminant<Failed>>,
@@ -60,6 +62,7 @@ impl Worker {
             seen: HashMap::new(),
             counters,
             backup: None,
+            backing_up: Arc::default(),
             stop_backup: Arc::default(),
             complained: None,
             lock,
@@ -187,14 +190,14 @@ impl Worker {
 
     /// The moment of the backup is now; the copying is somebody else's work.
     fn start_backup(&mut self, file: PathBuf, job: Job) {
-        if self.backup.as_ref().is_some_and(|running| !running.is_finished()) {
+        if self.backing_up.load(Ordering::Acquire) {
             return tell(job, Answer::Backup(Err("another backup is still running".into())));
         }
         let snapshot = match self.files.as_ref().ok_or(Failed::Closed).and_then(Snapshot::take) {
             Ok(snapshot) => snapshot,
             Err(failed) => return tell(job, Answer::Backup(Err(failed.to_string()))),
         };
-        let stop = self.stop_backup.clone();
+        let (stop, running) = (self.stop_backup.clone(), self.backing_up.clone());
         let size = files::sizes(&self.dir).unwrap_or(0);
         // The job is handed over through here so that it is still ours if there is no thread.
         let (hand, over) = std::sync::mpsc::channel();
@@ -203,12 +206,15 @@ impl Worker {
             let written = catch_unwind(AssertUnwindSafe(|| backup::write(&snapshot, &file, size, &stop)));
             let written = written.unwrap_or(Err(Failed::Panicked));
             drop(snapshot);
+            running.store(false, Ordering::Release);
             tell(job, Answer::Backup(written.map_err(|failed| failed.to_string())));
         };
         match std::thread::Builder::new().name("store-backup".into()).spawn(copying) {
             Ok(thread) => {
                 self.backup = Some(thread);
+                self.backing_up.store(true, Ordering::Release);
                 if let Err(unsent) = hand.send(job) {
+                    self.backing_up.store(false, Ordering::Release);
                     tell(unsent.0, Answer::Backup(Err(Failed::Panicked.to_string())));
                 }
             }

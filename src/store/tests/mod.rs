@@ -245,13 +245,17 @@ fn messages_keep_their_order_and_their_numbers() {
     assert!(status.file_bytes > 0 && status.logical_bytes > 0);
 }
 
-/// Holds the store's thread in a `then` until the returned sender is dropped.
+/// Holds the store's thread in a `then` until the returned sender is dropped; what is handed in
+/// meanwhile is one batch.
 fn hold(store: &Store) -> mpsc::Sender<()> {
     let (release, released) = mpsc::channel::<()>();
+    let (begin, begun) = mpsc::channel();
     let then = Box::new(move |_| {
+        begin.send(()).unwrap();
         let _released = released.recv();
     });
     store.submit(Job { changes: vec![], ask: Ask::Nothing, then });
+    begun.recv().unwrap();
     release
 }
 
