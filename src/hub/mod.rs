@@ -132,6 +132,11 @@ impl Hub {
             Input::Bind { ticket, account, resource, lang } => {
                 self.bind(sink, ticket, account, resource, lang)
             }
+            Input::Drained { session } => {
+                if self.session(session).is_some_and(|s| s.priority() >= Some(0)) {
+                    self.fetch_offline(sink, session);
+                }
+            }
             Input::Closed { session } => self.closed(sink, session),
         }
     }
