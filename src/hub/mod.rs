@@ -201,6 +201,25 @@ impl Hub {
         *domain == *self.names.domain || self.names.aliases.iter().any(|a| **a == *domain)
     }
 
+    /// An address under another of our names is one under the first: accounts, rosters and block
+    /// lists know no other.
+    pub fn canonical<'a>(&self, jid: Jid<'a>) -> Jid<'a> {
+        if jid.domain() == &*self.names.domain || !self.is_local(jid.domain()) {
+            return jid;
+        }
+        let mut text = String::with_capacity(jid.as_str().len() + self.names.domain.len());
+        if let Some(local) = jid.local() {
+            text.push_str(local);
+            text.push('@');
+        }
+        text.push_str(&self.names.domain);
+        if let Some(resource) = jid.resource() {
+            text.push('/');
+            text.push_str(resource);
+        }
+        Jid::parse(&text).map(Jid::into_owned).unwrap_or(jid)
+    }
+
     /// Whether a session has so much under way at the store that it should be read no further.
     pub fn congested(&self, id: SessionId) -> bool {
         self.session(id).is_some_and(|s| u64::from(s.pending) >= self.limits.jobs_per_session)
@@ -411,6 +430,7 @@ impl Hub {
             greeted: false,
             directed: Vec::new(),
             pending: 0,
+            rekeying: false,
         }));
         self.live_sessions += 1;
         self.counters.binds += 1;
@@ -502,7 +522,8 @@ impl Hub {
         self.store_for(sink, session, changes, Ask::Nothing, then);
     }
 
-    fn reload(&mut self, sink: &mut dyn Sink, place: u32) {
+    /// Reads an account anew after a change of it that the disk has refused.
+    pub fn reload(&mut self, sink: &mut dyn Sink, place: u32) {
         let Some(account) = self.account(place) else { return };
         let ask = Ask::Account { localpart: account.jid.local().unwrap_or("").into() };
         let then: Then = Box::new(move |hub, _, answer| {
