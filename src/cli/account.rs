@@ -3,9 +3,9 @@
 use super::config::{Config, directory, private};
 use super::exit::{Exit, Failure};
 use super::terminal::{self, complain};
+use crate::net::cert::parse_pin;
 use crate::net::client::wait::{Backoff, Cut, Signals, block_on, sleep};
 use crate::net::client::{Direction, Error, Options, Security, Session};
-use crate::net::cert::parse_pin;
 use crate::net::tls::Trust;
 use crate::stream::Secret;
 use argh::{ArgsInfo, FromArgs};
@@ -90,7 +90,7 @@ pub struct Account {
 
     /// end after so many seconds, with exit code 2
     #[argh(option, short = 'W', arg_name = "seconds")]
-    pub wait: Option<f64>,
+    pub within: Option<f64>,
 
     /// without a connection try again after so many seconds, then after ever longer pauses
     #[argh(option, arg_name = "seconds")]
@@ -121,7 +121,8 @@ pub struct Account {
 pub fn help() -> String {
     let Err(early) = Account::from_args(&["stonechat"], &["--help"]) else { return String::new() };
     let options = early.output.split_once("Options:\n").map_or("", |(_, options)| options);
-    let options: Vec<&str> = options.lines().take_while(|l| !l.trim().is_empty() && !l.contains("--help")).collect();
+    let options: Vec<&str> =
+        options.lines().take_while(|l| !l.trim().is_empty() && !l.contains("--help")).collect();
     format!(
         "\n\nOptions of every command of the client:\n{}\n\n\
          The password is looked for in: --password-file, STONECHAT_PASSWORD, --password, the configuration file; then it is asked for.\n\
@@ -181,7 +182,9 @@ impl Account {
             (None, Some(_)) => return Err(Failure::usage("--key goes with --cert")),
         };
         let seconds = |name: &str, given: Option<f64>| -> Result<Option<Duration>, Failure> {
-            let Some(n) = given.map_or_else(|| config.number(name), |n| Ok(Some(n)))? else { return Ok(None) };
+            let Some(n) = given.map_or_else(|| config.number(name), |n| Ok(Some(n)))? else {
+                return Ok(None);
+            };
             duration(name, n).map(Some)
         };
         if let Some(timeout) = seconds("timeout", self.timeout)? {
@@ -192,7 +195,7 @@ impl Account {
         }
         let retry = seconds("retry-connect", self.retry_connect)?;
         let most = seconds("retry-connect-max", self.retry_connect_max)?.unwrap_or(Duration::from_secs(300));
-        let deadline = match self.wait {
+        let deadline = match self.within {
             Some(n) => Instant::now().checked_add(duration("-W", n)?),
             None => None,
         };
@@ -233,7 +236,12 @@ impl Account {
         let (pins, tofu, insecure, cafile): (Vec<&str>, bool, bool, Option<&str>) = if here {
             (self.pin.iter().map(String::as_str).collect(), self.tofu, self.insecure, self.cafile.as_deref())
         } else {
-            (config.all("pin").collect(), config.switch("tofu")?, config.switch("insecure")?, config.get("cafile"))
+            (
+                config.all("pin").collect(),
+                config.switch("tofu")?,
+                config.switch("insecure")?,
+                config.get("cafile"),
+            )
         };
         if insecure {
             if !quiet {
@@ -248,7 +256,8 @@ impl Account {
             return Ok(Trust::Pins(pins.collect::<Result<_, _>>()?));
         }
         if tofu {
-            let file = directory("XDG_STATE_HOME", ".local/state").ok_or_else(|| Failure::usage("--tofu needs HOME, to remember the key there"))?;
+            let file = directory("XDG_STATE_HOME", ".local/state")
+                .ok_or_else(|| Failure::usage("--tofu needs HOME, to remember the key there"))?;
             return Ok(Trust::Tofu(file.join("stonechat/known_hubs")));
         }
         Ok(Trust::Roots { cafile: cafile.map(PathBuf::from) })
@@ -260,12 +269,15 @@ impl Account {
         }
         if let Some(password) = &self.password {
             if !quiet {
-                complain("warning: others on this machine can see a password on the command line; use --password-file");
+                complain(
+                    "warning: others on this machine can see a password on the command line; use --password-file",
+                );
             }
             return Ok(Secret::new(password.clone()));
         }
         if let Some(password) = std::env::var_os("STONECHAT_PASSWORD") {
-            let password = password.into_string().map_err(|_| Failure::usage("STONECHAT_PASSWORD is not UTF-8"))?;
+            let password =
+                password.into_string().map_err(|_| Failure::usage("STONECHAT_PASSWORD is not UTF-8"))?;
             return Ok(Secret::new(password));
         }
         if let Some(file) = config.get("password-file") {
@@ -275,7 +287,9 @@ impl Account {
             return Ok(Secret::new(password));
         }
         prompt(&format!("Password of {}: ", terminal::line(jid)))?.ok_or_else(|| {
-            Failure::usage("no password: use --password-file FILE, or STONECHAT_PASSWORD, or run it on a terminal")
+            Failure::usage(
+                "no password: use --password-file FILE, or STONECHAT_PASSWORD, or run it on a terminal",
+            )
         })
     }
 }
@@ -326,7 +340,9 @@ pub fn prompt(question: &str) -> Result<Option<Secret>, Failure> {
     let _ = (&tty).write_all(b"\n");
     match read {
         Ok(()) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => return Err(Failure::silent(Exit::Interrupted)),
+        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {
+            return Err(Failure::silent(Exit::Interrupted));
+        }
         Err(e) => return Err(Failure::io("/dev/tty", &e)),
     }
     let text = String::from_utf8(line).map_err(|_| Failure::usage("what was typed is not UTF-8"))?;
@@ -444,7 +460,10 @@ mod tests {
     #[test]
     fn the_help_lists_the_options() {
         let help = help();
-        assert!(help.contains("--user") && help.contains("-W") && help.contains("--retry-connect-max"), "{help}");
+        assert!(
+            help.contains("--user") && help.contains("-W") && help.contains("--retry-connect-max"),
+            "{help}"
+        );
         assert!(!help.contains("--help"), "{help}");
     }
 }

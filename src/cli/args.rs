@@ -16,7 +16,11 @@ pub struct Sorted {
 }
 
 /// Sorts the words that follow the command's name.
-pub fn sort(words: &[String], own: &CommandInfoWithArgs, shared: Option<&CommandInfoWithArgs>) -> Result<Sorted, String> {
+pub fn sort(
+    words: &[String],
+    own: &CommandInfoWithArgs,
+    shared: Option<&CommandInfoWithArgs>,
+) -> Result<Sorted, String> {
     let mut sorted = Sorted::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -84,7 +88,10 @@ fn find(
     Some((takes_value(flag), true))
 }
 
-fn flag<'a>(info: &'a CommandInfoWithArgs, is: impl Fn(&FlagInfo<'static>) -> bool + Copy) -> Option<&'a FlagInfo<'static>> {
+fn flag(
+    info: &CommandInfoWithArgs,
+    is: impl Fn(&FlagInfo<'static>) -> bool + Copy,
+) -> Option<&FlagInfo<'static>> {
     let here = info.flags.iter().find(|f| is(f));
     here.or_else(|| info.commands.iter().find_map(|sub| flag(&sub.command, is)))
 }

@@ -65,7 +65,8 @@ impl Config {
     }
 
     fn read(path: &Path, quiet: bool) -> Result<Config, Failure> {
-        let text = std::fs::read_to_string(path).map_err(|e| Failure::new(Exit::Io, format!("{}: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Failure::new(Exit::Io, format!("{}: {e}", path.display())))?;
         let config = Config::parse(&text, path)?;
         if config.get("password").is_some() {
             private(path, quiet);
@@ -110,9 +111,7 @@ impl Config {
 
     /// A number.
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {
-        self.get(name)
-            .map(|v| v.parse().map_err(|_| self.wrong(name, v, "a number")))
-            .transpose()
+        self.get(name).map(|v| v.parse().map_err(|_| self.wrong(name, v, "a number"))).transpose()
     }
 
     /// A switch: there with no value, or with a yes.
@@ -144,14 +143,19 @@ fn unquote(value: &str) -> &str {
 
 fn places() -> Vec<PathBuf> {
     let Some(dir) = directory("XDG_CONFIG_HOME", ".config") else { return Vec::new() };
-    ["stonechat/client.conf", "stonechat/client.toml", "go-sendxmpp/config"].iter().map(|p| dir.join(p)).collect()
+    ["stonechat/client.conf", "stonechat/client.toml", "go-sendxmpp/config"]
+        .iter()
+        .map(|p| dir.join(p))
+        .collect()
 }
 
 /// A directory of the user's, by environment variable or else under the home directory.
 pub fn directory(variable: &str, under_home: &str) -> Option<PathBuf> {
     match std::env::var_os(variable) {
         Some(dir) if Path::new(&dir).is_absolute() => Some(PathBuf::from(dir)),
-        _ => std::env::var_os("HOME").filter(|h| !h.is_empty()).map(|home| PathBuf::from(home).join(under_home)),
+        _ => std::env::var_os("HOME")
+            .filter(|h| !h.is_empty())
+            .map(|home| PathBuf::from(home).join(under_home)),
     }
 }
 
@@ -196,7 +200,9 @@ mod tests {
     fn a_wrong_line_is_named() {
         let failure = parse("user me@x\npasword x\n").expect_err("no such name");
         assert_eq!(failure.exit, Exit::Usage);
-        assert!(failure.line.starts_with("client.conf line 2: there is no option \"pasword\"; there are user,"));
+        assert!(
+            failure.line.starts_with("client.conf line 2: there is no option \"pasword\"; there are user,")
+        );
         let config = parse("port many\ntofu maybe").expect("readable");
         assert!(config.number::<u16>("port").is_err());
         assert!(config.switch("tofu").is_err());

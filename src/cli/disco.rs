@@ -83,7 +83,10 @@ impl Row {
             "item" => ("item", &["jid", "node", "name"]),
             _ => return None,
         };
-        Some(Row { kind, fields: names.iter().map(|n| node.attribute(*n).unwrap_or("").to_owned()).collect() })
+        Some(Row {
+            kind,
+            fields: names.iter().map(|n| node.attribute(*n).unwrap_or("").to_owned()).collect(),
+        })
     }
 
     fn json(from: &str, node: Option<&str>, rows: &[Row]) -> String {

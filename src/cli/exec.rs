@@ -52,7 +52,12 @@ impl Exec {
                 self.running.push((child, until));
                 Ok(())
             }
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied
+                ) =>
+            {
                 let hint = if self.program.contains(' ') {
                     "; --exec takes a program alone, its arguments go into --exec-arg, one each"
                 } else {
@@ -136,7 +141,8 @@ fn variables<'a>(message: &'a Message, now: &'a str) -> [(&'static str, &'a str)
 }
 
 fn cut(value: &str) -> &str {
-    value.get(..value.floor_char_boundary(VALUE)).unwrap_or("")
+    let end = (0..=VALUE.min(value.len())).rev().find(|&n| value.is_char_boundary(n));
+    value.get(..end.unwrap_or(0)).unwrap_or("")
 }
 
 #[cfg(test)]
@@ -169,7 +175,8 @@ mod tests {
             };
             let arguments = ["-c", script, "sh", "fixed"].map(str::to_owned).to_vec();
             let script = dir.join("run");
-            std::fs::write(&script, format!("#!/bin/sh\nOUT={} exec sh \"$@\"\n", out.display())).expect("script");
+            std::fs::write(&script, format!("#!/bin/sh\nOUT={} exec sh \"$@\"\n", out.display()))
+                .expect("script");
             use std::os::unix::fs::PermissionsExt as _;
             std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).expect("mode");
             let mut exec = Exec::new(script.display().to_string(), arguments, Duration::from_secs(10));
@@ -184,7 +191,11 @@ mod tests {
 
     #[test]
     fn too_long_is_ended_with_its_children() {
-        let mut exec = Exec::new("sh".into(), ["-c", "sleep 60 & sleep 60"].map(str::to_owned).to_vec(), Duration::from_millis(50));
+        let mut exec = Exec::new(
+            "sh".into(),
+            ["-c", "sleep 60 & sleep 60"].map(str::to_owned).to_vec(),
+            Duration::from_millis(50),
+        );
         for n in 0..PARALLEL {
             assert!(exec.has_room(), "{n}");
             exec.start(&Message::default(), "").expect("it starts");

@@ -128,7 +128,9 @@ mod tests {
     #[test]
     fn fields_in_order_and_escaped() {
         let mut o = Object::new();
-        o.text("a", "q\"b\\c\n\t\u{1b}\u{9b}\u{202e}\u{2028}é😀\u{e0041}").opt("no", None).opt("yes", Some("1"));
+        o.text("a", "q\"b\\c\n\t\u{1b}\u{9b}\u{202e}\u{2028}é😀\u{e0041}")
+            .opt("no", None)
+            .opt("yes", Some("1"));
         o.number("n", -3).millis("ms", 1.5).truth("t", true).texts("l", ["x", "y"]);
         let mut inner = Object::new();
         inner.text("k", "v");

@@ -331,8 +331,12 @@ mod tests {
     #[test]
     fn formats() {
         let out = Out::new(true);
-        let fill = |format: &str| Format::parse(format).map(|f| f.fill(&message(), "T", &out)).map_err(|f| f.exit);
-        assert_eq!(fill("%j|%J|%r|%b|%t|%i|%T|%s|%%|\\n\\t\\\\\\x").as_deref(), Ok("bob@x.org|bob@x.org/phone|phone|a\nb|T|7|chat|s|%|\n\t\\\\x"));
+        let fill =
+            |format: &str| Format::parse(format).map(|f| f.fill(&message(), "T", &out)).map_err(|f| f.exit);
+        assert_eq!(
+            fill("%j|%J|%r|%b|%t|%i|%T|%s|%%|\\n\\t\\\\\\x").as_deref(),
+            Ok("bob@x.org|bob@x.org/phone|phone|a\nb|T|7|chat|s|%|\n\t\\\\x")
+        );
         assert_eq!(fill(""), Ok(String::new()));
         assert_eq!(fill("%q"), Err(Exit::Usage));
         assert_eq!(fill("100%"), Err(Exit::Usage));

@@ -58,8 +58,11 @@ struct Command {
     /// Whether it takes the options of an account.
     shares: bool,
     /// Reads its own words and the shared ones, and runs.
-    run: fn(&[&str], &[&str], &[&str]) -> Result<Exit, Early>,
+    run: Run,
 }
+
+/// From the command's name, its own words and the shared ones.
+type Run = fn(&[&str], &[&str], &[&str]) -> Result<Exit, Early>;
 
 /// Why a command did not run to its end.
 enum Early {
@@ -154,7 +157,8 @@ fn dispatch(words: &[String]) -> Result<Exit, Failure> {
     };
     let mut rest: Vec<String> = words.get(..at).unwrap_or(&[]).to_vec();
     rest.extend_from_slice(words.get(at.saturating_add(1)..).unwrap_or(&[]));
-    let sorted = args::sort(&rest, &(command.info)(), command.shares.then_some(&shared)).map_err(Failure::usage)?;
+    let sorted =
+        args::sort(&rest, &(command.info)(), command.shares.then_some(&shared)).map_err(Failure::usage)?;
     let own: Vec<&str> = sorted.own.iter().map(String::as_str).collect();
     let common: Vec<&str> = sorted.shared.iter().map(String::as_str).collect();
     match (command.run)(&["stonechat", command.about.name], &own, &common) {
@@ -232,7 +236,13 @@ mod tests {
 
     #[test]
     fn wrong_words_are_a_usage_error() {
-        for words in [&["nonsense"][..], &["send", "--nonsense"], &["ping", "-c"], &["ping", "-c", "x"], &["-x", "ping"]] {
+        for words in [
+            &["nonsense"][..],
+            &["send", "--nonsense"],
+            &["ping", "-c"],
+            &["ping", "-c", "x"],
+            &["-x", "ping"],
+        ] {
             let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
             let failure = dispatch(&words).expect_err("wrong words");
             assert_eq!(failure.exit, Exit::Usage, "{words:?}");

@@ -129,7 +129,9 @@ impl Client for Presence {
                     Some("online") => Goal::Online,
                     Some("offline") => Goal::Offline,
                     Some(other) => {
-                        return Err(Failure::usage(format!("--wait {other:?}: there are online and offline")));
+                        return Err(Failure::usage(format!(
+                            "--wait {other:?}: there are online and offline"
+                        )));
                     }
                 };
                 return see(account, &watch.jid, goal);
@@ -160,12 +162,11 @@ impl Client for Presence {
             if let Some(error) = session.take_bounces().into_iter().next() {
                 return Err(Error::Stanza(error).into());
             }
-            while own.stay {
-                if matches!(session.next().await?, Event::Closed) {
-                    return Err(Failure::new(Exit::Unreachable, "the server has closed the stream"));
-                }
+            if !own.stay {
+                return Ok(Exit::Ok);
             }
-            Ok(Exit::Ok)
+            while !matches!(session.next().await?, Event::Closed) {}
+            Err(Failure::new(Exit::Unreachable, "the server has closed the stream"))
         })
     }
 }
@@ -202,7 +203,12 @@ struct View {
 }
 
 impl View {
-    async fn watch(&mut self, session: &mut Session, goal: Goal, deadline: Option<Instant>) -> Result<Exit, Failure> {
+    async fn watch(
+        &mut self,
+        session: &mut Session,
+        goal: Goal,
+        deadline: Option<Instant>,
+    ) -> Result<Exit, Failure> {
         self.online.clear();
         // With a negative priority we see everybody and take nobody's messages.
         session.present("", None, -1);
@@ -265,7 +271,8 @@ impl View {
 
     fn take(&mut self, session: &Session, seen: &Seen) -> Result<(), Failure> {
         let who = bare(&seen.from);
-        let wanted = if self.jids.is_empty() { who != session.bare() } else { self.jids.iter().any(|j| j == who) };
+        let wanted =
+            if self.jids.is_empty() { who != session.bare() } else { self.jids.iter().any(|j| j == who) };
         if !wanted {
             return Ok(());
         }

@@ -33,7 +33,8 @@ pub struct Register {
 impl Client for Register {
     fn run(self, mut account: Account) -> Result<Exit, Failure> {
         let what = self.what.as_deref().or(account.user.as_deref());
-        let what = what.ok_or_else(|| Failure::usage("which account? user@domain, or an invitation xmpp:…"))?;
+        let what =
+            what.ok_or_else(|| Failure::usage("which account? user@domain, or an invitation xmpp:…"))?;
         let invitation = Invitation::parse(what)?;
         let token = self.token.map(Secret::new).or(invitation.token);
         if invitation.jid.local().is_some() {
@@ -44,9 +45,14 @@ impl Client for Register {
                 Failure::usage(format!("what is it to be called? add --user NAME@{}", invitation.jid))
             })?;
             let jid = if user.contains('@') { user.to_owned() } else { format!("{user}@{}", invitation.jid) };
-            let jid = BareJid::parse(&jid).map_err(|e| Failure::usage(format!("{jid:?} is no account: {e}")))?;
+            let jid =
+                BareJid::parse(&jid).map_err(|e| Failure::usage(format!("{jid:?} is no account: {e}")))?;
             if jid.domain() != invitation.jid.domain() {
-                return Err(Failure::usage(format!("the invitation is for {}, not for {}", invitation.jid, jid.domain())));
+                return Err(Failure::usage(format!(
+                    "the invitation is for {}, not for {}",
+                    invitation.jid,
+                    jid.domain()
+                )));
             }
             account.user = Some(jid.to_string());
         }

@@ -207,7 +207,9 @@ async fn show(session: &mut Session, ls: &Ls, json: bool) -> Result<Exit, Failur
     for item in &items {
         if json {
             let mut o = Object::new();
-            o.text("jid", &item.jid).opt("name", item.name.as_deref()).text("subscription", &item.subscription);
+            o.text("jid", &item.jid)
+                .opt("name", item.name.as_deref())
+                .text("subscription", &item.subscription);
             o.truth("ask", item.ask).texts("groups", item.groups.iter().map(String::as_str));
             out.line(&o.end())?;
             continue;

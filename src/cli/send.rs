@@ -162,7 +162,10 @@ impl Send {
         }
         let text = if whole {
             let mut text = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut text).map_err(|e| Failure::new(Exit::Io, format!("standard input: {e}")))?;
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut text)
+                .map_err(|e| Failure::new(Exit::Io, format!("standard input: {e}")))?;
             Some(utf8(text, "standard input")?)
         } else if let Some(file) = &self.file {
             let text = std::fs::read(file).map_err(|e| Failure::new(Exit::Io, format!("{file}: {e}")))?;
@@ -208,7 +211,8 @@ impl Source {
                 Ok(Some(text.clone()))
             }
             Source::Lines(lines) => {
-                let line = lines.next().await.map_err(|e| Failure::new(Exit::Io, format!("standard input: {e}")))?;
+                let line =
+                    lines.next().await.map_err(|e| Failure::new(Exit::Io, format!("standard input: {e}")))?;
                 Ok(line.map(Some))
             }
         }
@@ -282,7 +286,9 @@ impl State {
         session.confirm().await.map_err(|error| {
             let failure = Failure::from(error);
             match failure.exit {
-                Exit::TimedOut => Failure::new(Exit::Undelivered, "the server did not confirm the message in time"),
+                Exit::TimedOut => {
+                    Failure::new(Exit::Undelivered, "the server did not confirm the message in time")
+                }
                 _ => failure,
             }
         })?;
@@ -318,7 +324,10 @@ impl State {
             while !self.awaited.is_empty() {
                 let event = session.next().await?;
                 if matches!(event, Event::Closed) {
-                    return Err(Failure::new(Exit::Undelivered, "the server closed the stream before the receipt came"));
+                    return Err(Failure::new(
+                        Exit::Undelivered,
+                        "the server closed the stream before the receipt came",
+                    ));
                 }
                 self.hear(event);
                 for error in session.take_bounces() {

@@ -8,10 +8,11 @@ use super::exit::Failure;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
 /// Whether a terminal must not see this character as it is: controls (TAB too; callers let it
 /// pass where it is harmless), bidirectional controls, line and paragraph separators, what is
-/// invisible, and what can never be assigned.
+/// invisible, and what is not assigned.
 pub fn is_unsafe(c: char) -> bool {
     matches!(u32::from(c),
         0x00..=0x1f | 0x7f..=0x9f
@@ -25,6 +26,7 @@ pub fn is_unsafe(c: char) -> bool {
         | 0x40000..=0xe00ff         // never assigned, and tags
         | 0xe01f0..=0xeffff)
         || u32::from(c) & 0xfffe == 0xfffe
+        || c.general_category() == GeneralCategory::Unassigned
 }
 
 /// The string with everything unsafe spelled out; a line stays a line.
@@ -162,6 +164,7 @@ mod tests {
             ("\u{fdd0}", "\\u{fdd0}", None),
             ("\u{e0001}\u{e0041}tag", "\\u{e0001}\\u{e0041}tag", None),
             ("\u{50000}", "\\u{50000}", None),
+            ("\u{378}\u{2fe0}", "\\u{378}\\u{2fe0}", None),
             ("葛\u{e0100}", "葛\u{e0100}", None),
             ("$(id) `id` %s \\n", "$(id) `id` %s \\n", None),
             ("\n\n\u{1b}", "\\n\\n\\x1b", Some("\n    \n    \\x1b")),

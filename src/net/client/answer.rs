@@ -32,7 +32,9 @@ pub(super) fn answer(iq: &Node<'_, '_>, kind: &str, now: &str, out: &mut Vec<u8>
             // XEP-0202: our zone is nobody's business, UTC will do.
             w.text_leaf("tzo", "+00:00").text_leaf("utc", now).end();
         }
-        Some((ns::DISCO_INFO, "query")) if is_get && payload.is_some_and(|p| p.attribute("node").is_none()) => {
+        Some((ns::DISCO_INFO, "query"))
+            if is_get && payload.is_some_and(|p| p.attribute("node").is_none()) =>
+        {
             w.attr("type", "result").start("query").ns(ns::DISCO_INFO);
             w.start("identity").attr("category", "client").attr("type", kind).attr("name", "Stonechat").end();
             for feature in [ns::DISCO_INFO, ns::VERSION, ns::PING, ns::RECEIPTS, ns::TIME] {
@@ -63,7 +65,8 @@ mod tests {
 
     #[test]
     fn known_and_unknown() {
-        let (answered, xml) = ask("<iq type='get' from='a@b/c' id='&apos;/&gt;'><ping xmlns='urn:xmpp:ping'/></iq>");
+        let (answered, xml) =
+            ask("<iq type='get' from='a@b/c' id='&apos;/&gt;'><ping xmlns='urn:xmpp:ping'/></iq>");
         assert_eq!(answered, Answered::Result);
         assert_eq!(xml, "<iq to='a@b/c' id='&apos;/&gt;' type='result'/>");
         for (what, has) in [

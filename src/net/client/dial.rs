@@ -35,9 +35,12 @@ pub(super) async fn plan(options: &Options) -> Result<Vec<Try>, Error> {
     if options.srv && options.port.is_none() {
         let found = dns::lookup_srv(domain).await;
         if found.absent {
-            return Err(Error::Unreachable(format!("{domain} says in the DNS that it has no XMPP for clients; use --host to go there all the same")));
+            return Err(Error::Unreachable(format!(
+                "{domain} says in the DNS that it has no XMPP for clients; use --host to go there all the same"
+            )));
         }
-        let tries = found.targets.into_iter().map(|t| Try { host: t.host, port: t.port, direct: t.direct_tls });
+        let tries =
+            found.targets.into_iter().map(|t| Try { host: t.host, port: t.port, direct: t.direct_tls });
         let tries: Vec<Try> = tries.filter(|t| fits(options.security, t.direct)).collect();
         if !tries.is_empty() {
             return Ok(tries);
@@ -77,7 +80,11 @@ pub(super) async fn addresses(host: &str) -> Result<Vec<IpAddr>, Error> {
 }
 
 /// Connects to the first of these addresses that accepts.
-pub(super) async fn connect(target: &Try, addresses: &[IpAddr], deadline: Instant) -> Result<Async<TcpStream>, Error> {
+pub(super) async fn connect(
+    target: &Try,
+    addresses: &[IpAddr],
+    deadline: Instant,
+) -> Result<Async<TcpStream>, Error> {
     let place = format!("{}:{}", target.host, target.port);
     let mut last = Error::Unreachable(format!("{place}: no addresses"));
     for &address in addresses.iter().take(8) {
@@ -103,8 +110,12 @@ pub(super) async fn connect(target: &Try, addresses: &[IpAddr], deadline: Instan
 
 fn reason(e: &std::io::Error) -> String {
     match e.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connection refused; is the server running, is it the right port?".to_owned(),
-        std::io::ErrorKind::NetworkUnreachable | std::io::ErrorKind::HostUnreachable => "there is no way to that network".to_owned(),
+        std::io::ErrorKind::ConnectionRefused => {
+            "connection refused; is the server running, is it the right port?".to_owned()
+        }
+        std::io::ErrorKind::NetworkUnreachable | std::io::ErrorKind::HostUnreachable => {
+            "there is no way to that network".to_owned()
+        }
         _ => e.to_string(),
     }
 }

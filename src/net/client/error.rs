@@ -78,7 +78,11 @@ impl StanzaError {
     pub fn is_refusal(&self) -> bool {
         matches!(
             self.condition.as_str(),
-            "forbidden" | "not-authorized" | "not-allowed" | "registration-required" | "subscription-required"
+            "forbidden"
+                | "not-authorized"
+                | "not-allowed"
+                | "registration-required"
+                | "subscription-required"
         )
     }
 }

@@ -222,7 +222,10 @@ mod tests {
         assert_eq!((m.subject.as_deref(), m.thread.as_deref()), (Some("s"), Some("t")));
         assert_eq!(m.delay.as_deref(), Some("2020-01-01T00:00:00Z"));
         assert!(m.wants_receipt);
-        assert_eq!((m.receipt.as_deref(), m.oob.as_deref(), m.nick.as_deref()), (Some("9"), Some("http://u"), Some("B")));
+        assert_eq!(
+            (m.receipt.as_deref(), m.oob.as_deref(), m.nick.as_deref()),
+            (Some("9"), Some("http://u"), Some("B"))
+        );
         assert_eq!(m.kind, "chat");
     }
 
@@ -234,7 +237,10 @@ mod tests {
         )
         .expect("a message");
         assert_eq!(m.error.map(|e| e.to_string()).as_deref(), Some("x says item-not-found: gone"));
-        assert_eq!(read("<message type='odd'/>").map(|m| (m.kind, m.from)), Some(("normal".into(), "me@x".into())));
+        assert_eq!(
+            read("<message type='odd'/>").map(|m| (m.kind, m.from)),
+            Some(("normal".into(), "me@x".into()))
+        );
         assert!(read("<message from='a@@b'/>").is_none());
     }
 }

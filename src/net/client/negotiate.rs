@@ -7,10 +7,10 @@ use super::session::{MAX_BYTES, Me, Session};
 use super::wait::{or, until};
 use super::wire::Wire;
 use crate::jid::Domain;
-use crate::net::tls::{self, ALPN_CLIENT, ClientTls, Clock, Trust};
 use crate::net::cert;
+use crate::net::tls::{self, ALPN_CLIENT, ClientTls, Clock, Trust};
 use crate::stream::{self, Condition, Failure, Initiating, Need, Policy, sasl};
-use crate::xml::{Caps, Flow, Reader};
+use crate::xml::{Caps, Flow, Reader, Scan};
 use std::path::Path;
 use std::time::Instant;
 
@@ -54,12 +54,17 @@ impl From<Error> for Miss {
 
 /// Finds the server, connects, negotiates.
 pub(super) async fn arrive(options: &Options, goal: Goal) -> Result<Arrived, Error> {
-    let deadline = Instant::now().checked_add(options.timeout).ok_or_else(|| Error::Invalid("too long a timeout".to_owned()))?;
+    let deadline = Instant::now()
+        .checked_add(options.timeout)
+        .ok_or_else(|| Error::Invalid("too long a timeout".to_owned()))?;
     let all = attempts(options, goal, deadline);
     let late = async {
         until(deadline).await;
         let seconds = options.timeout.as_secs_f64();
-        Err(Error::Unreachable(format!("{}: no login in {seconds:.0} s; see --timeout", options.jid.domain())))
+        Err(Error::Unreachable(format!(
+            "{}: no login in {seconds:.0} s; see --timeout",
+            options.jid.domain()
+        )))
     };
     or(all, late).await
 }
@@ -159,7 +164,8 @@ fn client_tls(options: &Options, alpn: Option<&str>) -> Result<ClientTls, Error>
 
 fn identity(certificate: &Path, key: &Path, domain: &str) -> Result<cert::Identity, Error> {
     // Its warnings are for servers.
-    let (identity, _) = cert::from_files(certificate, key, domain).map_err(|e| Error::Invalid(e.to_string()))?;
+    let (identity, _) =
+        cert::from_files(certificate, key, domain).map_err(|e| Error::Invalid(e.to_string()))?;
     Ok(identity)
 }
 
@@ -237,26 +243,37 @@ impl Attempt<'_> {
                     return Ok(Arrived { session, invitations: false });
                 }
                 Need::Closed => {
-                    return Err(Miss::Next(Error::Lost(format!("{}: the server closed the stream before the login", self.place()))));
+                    return Err(Miss::Next(Error::Lost(format!(
+                        "{}: the server closed the stream before the login",
+                        self.place()
+                    ))));
                 }
             }
         }
     }
 
     /// Drives the stream until it needs something that is not done here.
-    async fn need(&self, wire: &mut Wire, reader: &mut Reader, half: &mut Initiating, encrypted: bool) -> Result<Need, Miss> {
+    async fn need(
+        &self,
+        wire: &mut Wire,
+        reader: &mut Reader,
+        half: &mut Initiating,
+        encrypted: bool,
+    ) -> Result<Need, Miss> {
         let mut buffer = vec![0u8; 8192];
+        let mut scan = Scan::new();
         let mut n = 0usize;
         loop {
             let mut need = None;
             let bytes = buffer.get(..n).unwrap_or_default();
             let mut restart = false;
             let fed = reader.feed(bytes, |kind, frame| {
-                need = half.frame(kind, frame, &mut wire.out).map_err(Stop)?;
+                need = half.frame(kind, frame, &mut scan, &mut wire.out)?;
                 restart = half.restarts();
-                Ok(if need.is_some() || restart { Flow::Stop } else { Flow::Go })
+                Ok::<_, Failure>(if need.is_some() || restart { Flow::Stop } else { Flow::Go })
             });
-            if let Err(Stop(failure)) = fed {
+            if let Err(failure) = fed {
+                half.fail(&failure, &mut wire.out);
                 let _ = wire.flush().await;
                 return Err(self.miss(failure, encrypted));
             }
@@ -323,7 +340,9 @@ impl Attempt<'_> {
                 }
             }
             // Knocking with the wrong protocol brings one of these.
-            Failure::Stream(_) | Failure::Protocol(_) => Miss::Next(Error::Protocol(format!("{}: {line}", self.place()))),
+            Failure::Stream(_) | Failure::Broken(_) | Failure::Protocol(_) => {
+                Miss::Next(Error::Protocol(format!("{}: {line}", self.place())))
+            }
             Failure::Bind(_) => Miss::Final(Error::Protocol(line)),
             Failure::RegistrationNotOffered => Miss::Final(Error::Stanza(super::StanzaError {
                 from: Some(self.domain.to_string()),
@@ -333,15 +352,6 @@ impl Attempt<'_> {
             })),
             _ => Miss::Final(Error::Login(line)),
         }
-    }
-}
-
-/// Carries a failure out of the reader.
-struct Stop(Failure);
-
-impl From<crate::xml::Error> for Stop {
-    fn from(error: crate::xml::Error) -> Stop {
-        Stop(Failure::Stream(stream::Error::from(error)))
     }
 }
 
@@ -364,7 +374,11 @@ mod tests {
     fn the_failure_that_says_most() {
         let why = vec![Error::Unreachable("a".into()), Error::Tls("b".into()), Error::Lost("c".into())];
         assert_eq!(worst(why, "d"), Error::Tls("b".into()));
-        let why = vec![Error::Unreachable("a".into()), Error::Unreachable("a".into()), Error::Unreachable("e".into())];
+        let why = vec![
+            Error::Unreachable("a".into()),
+            Error::Unreachable("a".into()),
+            Error::Unreachable("e".into()),
+        ];
         assert_eq!(worst(why, "d"), Error::Unreachable("a; e".into()));
         assert_eq!(worst(vec![], "d"), Error::Unreachable("d: nowhere to connect to".into()));
     }

@@ -22,8 +22,14 @@ impl Invitation {
     /// Reads `user@host`, `host`, `xmpp:user@host?register;preauth=TOKEN`, `xmpp:host?register;preauth=TOKEN`, or
     /// a contact's invitation `xmpp:friend@host?roster;preauth=TOKEN;ibr=y`, which is for any account on that host.
     pub fn parse(text: &str) -> Result<Invitation, Error> {
-        let wrong = || Error::Invalid(format!("{text:?} is no invitation: xmpp:…?register;preauth=… or user@domain is wanted"));
-        let address = |text: &str| BareJid::parse(text).map_err(|e| Error::Invalid(format!("{text:?} is no account: {e}")));
+        let wrong = || {
+            Error::Invalid(format!(
+                "{text:?} is no invitation: xmpp:…?register;preauth=… or user@domain is wanted"
+            ))
+        };
+        let address = |text: &str| {
+            BareJid::parse(text).map_err(|e| Error::Invalid(format!("{text:?} is no account: {e}")))
+        };
         let Some(rest) = text.strip_prefix("xmpp:").or(text.strip_prefix("XMPP:")) else {
             return Ok(Invitation { jid: address(text)?, token: None });
         };
@@ -71,19 +77,31 @@ fn decoded(text: &str) -> Option<String> {
 
 /// Makes the account that `options` names, with the password in there.
 pub async fn register(options: &Options, token: Option<&Secret>) -> Result<(), Error> {
-    let username = options.jid.local().ok_or_else(|| Error::Invalid(format!("{}: what is the account to be called?", options.jid)))?;
-    let password = options.password.as_ref().ok_or_else(|| Error::Invalid("no password for the account".to_owned()))?;
+    let username = options
+        .jid
+        .local()
+        .ok_or_else(|| Error::Invalid(format!("{}: what is the account to be called?", options.jid)))?;
+    let password =
+        options.password.as_ref().ok_or_else(|| Error::Invalid("no password for the account".to_owned()))?;
     let arrived = arrive(options, Goal::Register).await?;
     let mut session = arrived.session;
     let made = make(&mut session, username, password, token.filter(|_| arrived.invitations)).await;
     session.close().await;
     if matches!(&made, Err(Error::Stanza(_))) && token.is_some() && !arrived.invitations {
-        return Err(Error::Protocol(format!("{} knows no invitations, and makes no account without", options.jid.domain())));
+        return Err(Error::Protocol(format!(
+            "{} knows no invitations, and makes no account without",
+            options.jid.domain()
+        )));
     }
     made
 }
 
-async fn make(session: &mut Session, username: &str, password: &Secret, token: Option<&Secret>) -> Result<(), Error> {
+async fn make(
+    session: &mut Session,
+    username: &str,
+    password: &Secret,
+    token: Option<&Secret>,
+) -> Result<(), Error> {
     let domain = session.domain().to_owned();
     if let Some(token) = token {
         let preauth = session.request(Request::Set, Some(&domain), |w| {
@@ -96,7 +114,7 @@ async fn make(session: &mut Session, username: &str, password: &Secret, token: O
             w.leaf("query", ns::REGISTER);
         })
         .await?;
-    let (wanted, instructions) = form.with(|iq| wanted(iq)).unwrap_or_default();
+    let (wanted, instructions) = form.with(wanted).unwrap_or_default();
     if !wanted.is_empty() {
         return Err(Error::Protocol(format!(
             "{domain} also wants to know: {}; register there by other means{}",
@@ -138,7 +156,9 @@ mod tests {
     #[test]
     fn invitations() {
         let read = |text: &str| {
-            Invitation::parse(text).ok().map(|i| (i.jid.to_string(), i.token.map(|t| t.expose_str().to_owned())))
+            Invitation::parse(text)
+                .ok()
+                .map(|i| (i.jid.to_string(), i.token.map(|t| t.expose_str().to_owned())))
         };
         let table: &[(&str, &str, Option<&str>)] = &[
             ("bob@x", "bob@x", None),
@@ -151,7 +171,15 @@ mod tests {
         for (text, jid, token) in table {
             assert_eq!(read(text), Some(((*jid).to_owned(), token.map(str::to_owned))), "{text}");
         }
-        for bad in ["", "bob@x/r", "xmpp:bob@x", "xmpp:bob@x?message", "xmpp:x?register;preauth=%zz", "xmpp:x?register;preauth=%+1", "xmpp:alice@x?roster;preauth=T"] {
+        for bad in [
+            "",
+            "bob@x/r",
+            "xmpp:bob@x",
+            "xmpp:bob@x?message",
+            "xmpp:x?register;preauth=%zz",
+            "xmpp:x?register;preauth=%+1",
+            "xmpp:alice@x?roster;preauth=T",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -200,7 +200,14 @@ impl Session {
         self.presence(Some(to), Some(kind), "", None, 0);
     }
 
-    fn presence(&mut self, to: Option<&str>, kind: Option<&str>, show: &str, status: Option<&str>, priority: i8) {
+    fn presence(
+        &mut self,
+        to: Option<&str>,
+        kind: Option<&str>,
+        show: &str,
+        status: Option<&str>,
+        priority: i8,
+    ) {
         let at = self.wire.out.len();
         let id = super::fresh_id();
         let mut w = Writer::new(&mut self.wire.out);
@@ -229,7 +236,10 @@ impl Session {
         }
         let at = self.wire.out.len();
         let mut w = Writer::new(&mut self.wire.out);
-        w.start("message").attr("to", &message.from).attr("type", &message.kind).attr("id", &super::fresh_id());
+        w.start("message")
+            .attr("to", &message.from)
+            .attr("type", &message.kind)
+            .attr("id", &super::fresh_id());
         w.start("received").ns(ns::RECEIPTS).attr("id", id);
         drop(w);
         self.traced(at);
@@ -269,7 +279,8 @@ impl Session {
         let to = match to {
             None => None,
             Some(to) => {
-                let parsed = Jid::parse(to).map_err(|e| Error::Invalid(format!("{to:?} is no address: {e}")))?;
+                let parsed =
+                    Jid::parse(to).map_err(|e| Error::Invalid(format!("{to:?} is no address: {e}")))?;
                 Some(parsed.as_str().to_owned())
             }
         };
@@ -292,7 +303,12 @@ impl Session {
     }
 
     /// As [`Session::request`], with a payload that the caller wrote: one element with its prefixes declared.
-    pub async fn request_raw(&mut self, kind: Request, to: Option<&str>, payload: &str) -> Result<Element, Error> {
+    pub async fn request_raw(
+        &mut self,
+        kind: Request,
+        to: Option<&str>,
+        payload: &str,
+    ) -> Result<Element, Error> {
         let payload = payload.trim();
         let mut scan = Scan::new();
         scan.element(payload.as_bytes(), &Scope::default(), &Caps::default())
@@ -316,7 +332,9 @@ impl Session {
             while self.ear.pending.as_ref().is_some_and(|p| p.answer.is_none()) {
                 match &self.ear.end {
                     Some(End::Error(e)) => return Err(e.clone()),
-                    Some(End::Closed) => return Err(Error::Lost("the server has closed the stream".to_owned())),
+                    Some(End::Closed) => {
+                        return Err(Error::Lost("the server has closed the stream".to_owned()));
+                    }
                     None => self.fill().await?,
                 }
             }
@@ -382,7 +400,8 @@ impl Session {
     /// Reads once, and hears what came.
     async fn fill(&mut self) -> Result<(), Error> {
         self.wire.flush().await?;
-        let silent = self.keepalive.and_then(|k| self.heard.checked_add(k.saturating_mul(1 + u32::from(self.asked))));
+        let silent =
+            self.keepalive.and_then(|k| self.heard.checked_add(k.saturating_mul(1 + u32::from(self.asked))));
         let read = async { self.wire.read(&mut self.buffer).await.map(Some) };
         let quiet = async {
             match silent {
@@ -403,7 +422,8 @@ impl Session {
             }
             None if self.asked => {
                 let seconds = self.heard.elapsed().as_secs();
-                self.ear.end = Some(End::Error(Error::Lost(format!("nothing heard from the server for {seconds} s"))));
+                self.ear.end =
+                    Some(End::Error(Error::Lost(format!("nothing heard from the server for {seconds} s"))));
             }
             None => {
                 self.asked = true;
@@ -453,7 +473,13 @@ impl Session {
 }
 
 impl Ear {
-    fn frame(&mut self, kind: xml::Kind, bytes: &[u8], me: &Me, out: &mut Vec<u8>) -> Result<Flow, xml::Error> {
+    fn frame(
+        &mut self,
+        kind: xml::Kind,
+        bytes: &[u8],
+        me: &Me,
+        out: &mut Vec<u8>,
+    ) -> Result<Flow, xml::Error> {
         match kind {
             xml::Kind::Keepalive => return Ok(Flow::Go),
             xml::Kind::Header => return Err(xml::Error::NotWellFormed),
@@ -517,7 +543,8 @@ impl Ear {
             if outer.from != me.bare {
                 return;
             }
-            let inner = stanza::child(&copy, ns::FORWARD, "forwarded").and_then(|f| stanza::child(&f, "", "message"));
+            let inner =
+                stanza::child(&copy, ns::FORWARD, "forwarded").and_then(|f| stanza::child(&f, "", "message"));
             let Some(inner) = inner else { return };
             let Some(mut message) = event::message(&inner, element.text(), &me.bare) else { return };
             message.carbon = Some(way);
@@ -565,10 +592,8 @@ impl Ear {
                     answer(node, self.kind, "", out);
                 }
             }
-            Some("get" | "set") => {
-                if answer(node, self.kind, &now(), out) == Answered::Unknown {
-                    self.push(Event::Iq(element.clone()));
-                }
+            Some("get" | "set") if answer(node, self.kind, &now(), out) == Answered::Unknown => {
+                self.push(Event::Iq(element.clone()));
             }
             _ => {}
         }
@@ -670,7 +695,10 @@ mod tests {
         let (events, _) = say(&mut ear(), &format!("<message from='me@x' to='me@x/r'>{CARBON}</message>"));
         match events.as_slice() {
             [Event::Message(m)] => {
-                assert_eq!((m.carbon, m.from.as_str(), m.to.as_deref()), (Some(Carbon::Sent), "me@x/other", Some("bob@y")));
+                assert_eq!(
+                    (m.carbon, m.from.as_str(), m.to.as_deref()),
+                    (Some(Carbon::Sent), "me@x/other", Some("bob@y"))
+                );
                 assert_eq!(m.body.as_deref(), Some("hi"));
             }
             other => panic!("{other:?}"),
@@ -683,7 +711,11 @@ mod tests {
 
     #[test]
     fn roster_pushes_only_from_ourselves() {
-        let push = |from: &str| format!("<iq type='set' id='p' {from}><query xmlns='jabber:iq:roster'><item jid='eve@y'/></query></iq>");
+        let push = |from: &str| {
+            format!(
+                "<iq type='set' id='p' {from}><query xmlns='jabber:iq:roster'><item jid='eve@y'/></query></iq>"
+            )
+        };
         for from in ["", "from='me@x'"] {
             let (events, out) = say(&mut ear(), &push(from));
             assert!(matches!(events.as_slice(), [Event::RosterPush(_)]), "{from}");
@@ -699,7 +731,11 @@ mod tests {
     #[test]
     fn an_answer_comes_from_whom_was_asked() {
         let table: &[(Option<&str>, &[&str], &[&str])] = &[
-            (None, &["", "from='me@x'", "from='x'", "from='me@x/r'"], &["from='eve@y'", "from='me@y'", "from='@'"]),
+            (
+                None,
+                &["", "from='me@x'", "from='x'", "from='me@x/r'"],
+                &["from='eve@y'", "from='me@y'", "from='@'"],
+            ),
             (Some("x"), &["", "from='x'", "from='X'"], &["from='y'", "from='me@x'"]),
             (Some("bob@y/z"), &["from='bob@y/z'"], &["", "from='bob@y'", "from='bob@y/Z'", "from='x'"]),
         ];
@@ -738,7 +774,10 @@ mod tests {
     #[test]
     fn errors_and_results_are_not_answered() {
         for kind in ["error", "result", "odd"] {
-            let (events, out) = say(&mut ear(), &format!("<iq type='{kind}' id='1' from='eve@y'><ping xmlns='urn:xmpp:ping'/></iq>"));
+            let (events, out) = say(
+                &mut ear(),
+                &format!("<iq type='{kind}' id='1' from='eve@y'><ping xmlns='urn:xmpp:ping'/></iq>"),
+            );
             assert!(events.is_empty() && out.is_empty(), "{kind}");
         }
     }
@@ -746,8 +785,18 @@ mod tests {
     #[test]
     fn what_the_server_may_not_send() {
         let bomb = format!("<message>{}</message>", "<a>".repeat(100));
-        for xml in ["<message><!-- --></message>", "<?pi?>", "<!DOCTYPE x>", bomb.as_str(), "<message>&e;</message>", "<message a='1' a='2'/>"] {
-            assert!(ear().frame(xml::Kind::Element, xml.as_bytes(), &me(), &mut Vec::new()).is_err(), "{xml}");
+        for xml in [
+            "<message><!-- --></message>",
+            "<?pi?>",
+            "<!DOCTYPE x>",
+            bomb.as_str(),
+            "<message>&e;</message>",
+            "<message a='1' a='2'/>",
+        ] {
+            assert!(
+                ear().frame(xml::Kind::Element, xml.as_bytes(), &me(), &mut Vec::new()).is_err(),
+                "{xml}"
+            );
         }
     }
 
@@ -766,8 +815,14 @@ mod tests {
     #[test]
     fn passwords_are_not_shown() {
         assert_eq!(redact("<a><password>x</password><b/></a>"), "<a><password>…</password><b/></a>");
-        assert_eq!(redact("<password/><password a='1'>x&lt;</password>"), "<password/><password a='1'>…</password>");
-        assert_eq!(redact("<preauth xmlns='urn:xmpp:pars:0' token='secret'/>"), "<preauth xmlns='urn:xmpp:pars:0' token='…'/>");
+        assert_eq!(
+            redact("<password/><password a='1'>x&lt;</password>"),
+            "<password/><password a='1'>…</password>"
+        );
+        assert_eq!(
+            redact("<preauth xmlns='urn:xmpp:pars:0' token='secret'/>"),
+            "<preauth xmlns='urn:xmpp:pars:0' token='…'/>"
+        );
         assert_eq!(redact("<x token='1'/>"), "<x token='1'/>");
     }
 }

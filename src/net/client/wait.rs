@@ -47,7 +47,11 @@ impl Signals {
     }
 
     /// The work, unless a signal or the deadline comes first.
-    pub async fn or<R>(&mut self, deadline: Option<Instant>, work: impl Future<Output = R>) -> Result<R, Cut> {
+    pub async fn or<R>(
+        &mut self,
+        deadline: Option<Instant>,
+        work: impl Future<Output = R>,
+    ) -> Result<R, Cut> {
         let signal = async {
             match self.0.next().await {
                 Some(Ok(Signal::Term)) => Err(Cut::Terminate),

@@ -24,7 +24,12 @@ impl Wire {
     }
 
     /// Begins TLS.
-    pub async fn secure(&mut self, config: &ClientTls, domain: &str, deadline: Instant) -> Result<(), tls::Error> {
+    pub async fn secure(
+        &mut self,
+        config: &ClientTls,
+        domain: &str,
+        deadline: Instant,
+    ) -> Result<(), tls::Error> {
         let mut tls = Tls::client(config, domain)?;
         handshake(&mut tls, &self.io, deadline).await?;
         self.tls = Some(tls);
