@@ -45,6 +45,7 @@ impl Hub {
         let Ok(to) = Jid::parse(&to) else {
             return bounce(self, sink, &origin, stanza, Condition::JidMalformed);
         };
+        let to = self.canonical(to);
         if self.blocked_by(session.account, to.as_str()) && to.bare() != session.jid.bare() {
             // XEP-0191 §3.1.5: nothing goes out to a blocked contact.
             if stanza.kind() != Kind::Presence || stanza.type_() != "unavailable" {

@@ -142,6 +142,18 @@ impl Request<'_> {
         }
     }
 
+    /// Whether the one who asks may see the presence of the account asked, and so may know that it
+    /// is there.
+    pub fn may_see(&self, hub: &Hub) -> bool {
+        match self.target {
+            Target::Own => true,
+            Target::Other(Some(place)) => {
+                hub.account(place).is_some_and(|a| a.shows_presence_to(self.origin.bare()))
+            }
+            Target::Domain | Target::Other(None) => false,
+        }
+    }
+
     /// The account that was asked and exists.
     pub fn account(&self, cx: &Cx<'_>) -> Option<u32> {
         match self.target {

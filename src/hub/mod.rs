@@ -18,7 +18,7 @@ use crate::jid::{BareJid, FullJid, Jid};
 use crate::stanza::{self, Condition, Stanza};
 use crate::store::change::{Answer, Ask, Change, Loaded};
 use crate::stream;
-use crate::xml::{Caps, Scan, Scope, Span};
+use crate::xml::{Caps, Scan, Scope, Span, Writer};
 use account::{Account, Session};
 use extension::Extension;
 use limits::Limits;
@@ -141,6 +141,17 @@ impl Hub {
         }
     }
 
+    /// The stream features of all extensions, for after login (RFC 6120 §4.3.2).
+    pub fn stream_features(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut w = Writer::new(&mut out);
+        for features in self.extensions.iter().filter_map(|e| e.stream_features) {
+            features(self, &mut w);
+        }
+        drop(w);
+        out
+    }
+
     /// How many sessions there are.
     pub fn live_sessions(&self) -> usize {
         self.live_sessions
@@ -188,6 +199,25 @@ impl Hub {
     /// Whether a domainpart is ours.
     pub fn is_local(&self, domain: &str) -> bool {
         *domain == *self.names.domain || self.names.aliases.iter().any(|a| **a == *domain)
+    }
+
+    /// An address under another of our names is one under the first: accounts, rosters and block
+    /// lists know no other.
+    pub fn canonical<'a>(&self, jid: Jid<'a>) -> Jid<'a> {
+        if jid.domain() == &*self.names.domain || !self.is_local(jid.domain()) {
+            return jid;
+        }
+        let mut text = String::with_capacity(jid.as_str().len() + self.names.domain.len());
+        if let Some(local) = jid.local() {
+            text.push_str(local);
+            text.push('@');
+        }
+        text.push_str(&self.names.domain);
+        if let Some(resource) = jid.resource() {
+            text.push('/');
+            text.push_str(resource);
+        }
+        Jid::parse(&text).map(Jid::into_owned).unwrap_or(jid)
     }
 
     /// Whether a session has so much under way at the store that it should be read no further.
@@ -400,6 +430,7 @@ impl Hub {
             greeted: false,
             directed: Vec::new(),
             pending: 0,
+            rekeying: false,
         }));
         self.live_sessions += 1;
         self.counters.binds += 1;
@@ -491,7 +522,8 @@ impl Hub {
         self.store_for(sink, session, changes, Ask::Nothing, then);
     }
 
-    fn reload(&mut self, sink: &mut dyn Sink, place: u32) {
+    /// Reads an account anew after a change of it that the disk has refused.
+    pub fn reload(&mut self, sink: &mut dyn Sink, place: u32) {
         let Some(account) = self.account(place) else { return };
         let ask = Ask::Account { localpart: account.jid.local().unwrap_or("").into() };
         let then: Then = Box::new(move |hub, _, answer| {

@@ -65,13 +65,14 @@ impl Hub {
             if matches!(item.subscription, Subscription::From | Subscription::Both)
                 && !self.blocks(account, &item.jid)
             {
-                self.show(sink, session.jid.as_str(), &item.jid, text);
+                self.show(sink, session.jid.as_str(), &item.jid, text, |to| !self.blocks(account, to));
             }
         }
     }
 
     /// One presence to one contact's available resources. A contact that is not in memory has none.
-    fn show(&self, sink: &mut dyn Sink, from: &str, contact: &str, text: &str) {
+    /// `whom` tells of a full address whether it may have it.
+    fn show(&self, sink: &mut dyn Sink, from: &str, contact: &str, text: &str, whom: impl Fn(&str) -> bool) {
         let Some(contact) = jid(contact) else { return };
         let Some(place) = self.local_place(&contact) else { return };
         let Some(account) = self.account(place) else { return };
@@ -83,7 +84,10 @@ impl Hub {
                 Some(resource) => to.jid.resource() == resource,
                 None => to.presence.is_some(),
             };
-            if wanted && let Some(out) = sink.outbox(to.id) {
+            if wanted
+                && whom(to.jid.as_str())
+                && let Some(out) = sink.outbox(to.id)
+            {
                 stamped(out, from, contact.as_str(), text);
             }
         }
@@ -172,14 +176,14 @@ impl Hub {
                 if matches!(item.subscription, Subscription::From | Subscription::Both)
                     && !self.blocks(account, &item.jid)
                 {
-                    self.show(sink, from.as_str(), &item.jid, &text);
+                    self.show(sink, from.as_str(), &item.jid, &text, |to| !self.blocks(account, to));
                 }
             }
         }
         // §4.6.3: also to whom it was shown by hand.
         for to in &directed {
             if presence.is_none() || !account.shows_presence_to(super::bare_of(to)) {
-                self.show(sink, from.as_str(), to, &text);
+                self.show(sink, from.as_str(), to, &text, |to| !self.blocks(account, to));
             }
         }
     }
@@ -192,7 +196,8 @@ impl Hub {
         };
         for session in account.sessions.iter().filter_map(|s| self.session(*s)) {
             if session.presence.is_some() {
-                self.show(sink, session.jid.as_str(), contact, "<presence type='unavailable'/>");
+                let gone = "<presence type='unavailable'/>";
+                self.show(sink, session.jid.as_str(), contact, gone, |to| !self.blocks(account, to));
             }
         }
     }
@@ -355,9 +360,70 @@ impl Hub {
         let Some(account) = self.account(place) else { return };
         for session in account.sessions.iter().filter_map(|s| self.session(*s)) {
             if let Some(presence) = &session.presence {
-                self.show(sink, session.jid.as_str(), contact, &presence.text);
+                let whom = |to: &str| !self.blocks(account, to);
+                self.show(sink, session.jid.as_str(), contact, &presence.text, whom);
             }
         }
+    }
+
+    /// XEP-0191 §3.3: an account goes out of the sight of those that see it and that pass the test.
+    /// Says so before the block is in force, or it would not get through.
+    pub fn hide(&mut self, sink: &mut dyn Sink, place: u32, test: impl Fn(&str) -> bool) {
+        let Some(account) = self.account(place) else { return };
+        let gone = "<presence type='unavailable'/>";
+        let mut directed = Vec::new();
+        for session in account.sessions.iter().filter_map(|s| self.session(*s)) {
+            let from = session.jid.as_str();
+            if session.presence.is_some() {
+                for item in account.roster.values().filter(|i| account.shows_presence_to(&i.jid)) {
+                    self.show(sink, from, &item.jid, gone, &test);
+                }
+            }
+            for to in session.directed.iter().filter(|to| test(to)) {
+                self.show(sink, from, to, gone, |_| true);
+                directed.push(session.id);
+            }
+        }
+        for id in directed {
+            if let Some(session) = self.session_mut(id) {
+                session.directed.retain(|to| !test(to));
+            }
+        }
+    }
+
+    /// XEP-0191 §3.4: an account shows itself again to those that may see it and that pass the
+    /// test, and hears of them what it has missed.
+    pub fn reveal(&self, sink: &mut dyn Sink, place: u32, test: impl Fn(&str) -> bool) {
+        let Some(account) = self.account(place) else { return };
+        for session in account.sessions.iter().filter_map(|s| self.session(*s)) {
+            let Some(presence) = &session.presence else { continue };
+            for item in account.roster.values() {
+                if account.shows_presence_to(&item.jid) {
+                    let whom = |to: &str| test(to) && !self.blocks(account, to);
+                    self.show(sink, session.jid.as_str(), &item.jid, &presence.text, whom);
+                }
+                if account.sees_presence_of(&item.jid) && test(&item.jid) {
+                    self.answer_probe(sink, account.jid.as_str(), &item.jid, session.id);
+                }
+            }
+        }
+    }
+
+    /// XEP-0379, XEP-0401: two accounts see each other from now on without having asked; this is
+    /// the half of one of them.
+    pub fn befriend(&mut self, sink: &mut dyn Sink, place: u32, contact: &str) {
+        let max = self.limits.roster_items;
+        let Some(account) = self.account(place) else { return };
+        let mut item = account.roster.get(contact).cloned().unwrap_or_default();
+        let full = account.roster.len() as u64 >= max && item.jid.is_empty();
+        if full || contact == account.jid.as_str() {
+            return;
+        }
+        item.jid = contact.into();
+        State::Both.put(&mut item, Box::default);
+        item.listed = true;
+        self.put_item(sink, place, item);
+        self.show_all(sink, place, contact);
     }
 
     /// §3.1.3, §3.1.6, §3.2.3, §3.3.3: the contact's server handles what comes in.

@@ -101,7 +101,7 @@ fn set(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
         return Err(Condition::BadRequest.into());
     }
     let jid = item.attribute("jid").ok_or(Condition::BadRequest)?;
-    let jid = Jid::parse(jid).map_err(|_| Condition::JidMalformed)?;
+    let jid = cx.hub.canonical(Jid::parse(jid).map_err(|_| Condition::JidMalformed)?);
     if item.attribute("subscription") == Some("remove") {
         return remove(cx, request, place, jid.as_str());
     }

@@ -3,7 +3,7 @@
 use super::{Hub, Origin};
 use crate::jid::{BareJid, FullJid};
 use crate::stanza::{self, Stanza};
-use crate::store::change::{Answer, Ask, Change};
+use crate::store::change::{Answer, Ask, Change, Keys};
 use crate::stream;
 
 /// The time, as the ring sees it; the core has no clock.
@@ -74,6 +74,18 @@ pub type Then = Box<dyn FnOnce(&mut Hub, &mut dyn Sink, Answer)>;
 /// What happens once a session's system has taken what was sent.
 pub type Taken = Box<dyn FnOnce(&mut Hub, &mut dyn Sink)>;
 
+/// A password on its way to its keys, prepared (see [`crate::prep::password`]). It is never printed.
+pub struct Password(pub Box<str>);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// What happens once a password's keys are made.
+pub type Derived = Box<dyn FnOnce(&mut Hub, &mut dyn Sink, Box<Keys>)>;
+
 /// What the hub says, straight into the caller's hands.
 pub trait Sink {
     /// The outbox of a session, to append whole stanzas to. `None`: it is gone or full, and the
@@ -87,6 +99,10 @@ pub trait Sink {
     /// Calls `then` once the system has taken all that is now in the session's outbox; never, if
     /// the session ends before that. (Offline messages are forgotten only then.)
     fn taken(&mut self, by: SessionId, then: Taken);
+
+    /// Has a worker make new keys, with new salts, for a password; then calls `then`. Slow by
+    /// design (RFC 5802 §2.2), so never on the hub's thread.
+    fn derive(&mut self, password: Password, then: Derived);
 
     /// Answers [`Input::Bind`].
     fn bound(&mut self, ticket: u64, outcome: Result<(SessionId, &FullJid), stanza::Error>);

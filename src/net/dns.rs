@@ -600,3 +600,6 @@ fn hosts_file(text: &str) -> Vec<(String, IpAddr)> {
     }
     hosts
 }
+
+#[cfg(test)]
+mod tests;

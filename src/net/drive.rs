@@ -23,15 +23,15 @@ pub struct Drive {
     reader: Reader,
     /// What the client declared on its stream header, if it is anything but the usual.
     scope: Option<Box<Scope>>,
-    /// Bytes that negotiation read too much are looked at first.
-    fresh: bool,
+    /// Frames may wait in the reader (or in TLS) that no readiness of the socket will tell of: what
+    /// negotiation read too much, or what came when the store was behind.
+    stopped: bool,
 }
 
 /// Why the frames stop.
 enum Halt {
     Closed,
     Error(stream::Error),
-    Congested,
 }
 
 impl From<xml::Error> for Halt {
@@ -46,7 +46,7 @@ impl Drive {
         let session = conn.session.get();
         let plain = scope.prefixes.iter().all(|(p, uri)| &**p == "stream" && &**uri == xml::ns::STREAM);
         let scope = (!plain).then(|| Box::new(scope));
-        Drive { shared, conn, session, reader, scope, fresh: true }
+        Drive { shared, conn, session, reader, scope, stopped: true }
     }
 
     /// Takes bytes of the stream. `Some`: it has to end.
@@ -55,6 +55,7 @@ impl Drive {
         let usual = shared.scope.clone();
         let scope = self.scope.as_deref().unwrap_or(&usual);
         let caps = shared.caps.get();
+        let (conn, mut stopped) = (&self.conn, false);
         let outcome = self.reader.feed(bytes, |kind, frame| {
             match kind {
                 Kind::Keepalive => {}
@@ -63,16 +64,15 @@ impl Drive {
                 Kind::Header => return Err(Halt::Error(stream::Error::new(Condition::BadFormat))),
                 Kind::Element => {
                     element(shared, session, frame, scan, scope, &caps)?;
-                    if shared.congested(session) {
-                        return Err(Halt::Congested);
-                    }
                 }
             }
             // The hub may have ended the session over what it has just heard.
-            Ok(if self.conn.end.borrow().is_some() { Flow::Stop } else { Flow::Go })
+            stopped = conn.end.borrow().is_some() || shared.congested(session);
+            Ok(if stopped { Flow::Stop } else { Flow::Go })
         });
+        self.stopped |= stopped;
         match outcome {
-            Ok(()) | Err(Halt::Congested) => None,
+            Ok(()) => None,
             Err(Halt::Closed) => Some(End::Closed),
             Err(Halt::Error(error)) => Some(End::Error(error)),
         }
@@ -92,18 +92,15 @@ impl Drive {
             }
             let mut scratch = shared.scratch.borrow_mut();
             let Scratch { wire, plain, scan } = &mut *scratch;
-            if std::mem::take(&mut self.fresh) || self.reader.has_frames() {
-                if let Some(end) = self.take(&[], scan) {
-                    return Poll::Ready(end);
-                }
-                let more = match self.conn.tls.borrow_mut().as_mut() {
-                    Some(tls) => tls.feed(&[], plain).map(|got| got.plain).unwrap_or(0),
-                    None => 0,
+            if std::mem::take(&mut self.stopped) {
+                let end = match self.conn.tls.borrow().is_some() {
+                    true => self.take(&[], scan).or_else(|| self.decrypt(&[], plain, scan)),
+                    false => self.take(&[], scan),
                 };
-                if let Some(end) = self.take(plain.get(..more).unwrap_or_default(), scan) {
+                if let Some(end) = end {
                     return Poll::Ready(end);
                 }
-                if self.reader.has_frames() {
+                if self.stopped {
                     continue;
                 }
             }
@@ -121,8 +118,7 @@ impl Drive {
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
                 Err(_) => return Poll::Ready(End::Dead),
             };
-            let (read, written) = shared.bytes.get();
-            shared.bytes.set((read.wrapping_add(n as u64), written));
+            shared.read.set(shared.read.get().wrapping_add(n as u64));
             let got = wire.get(..n).unwrap_or_default();
             let encrypted = self.conn.tls.borrow().is_some();
             let end = if encrypted { self.decrypt(got, plain, scan) } else { self.take(got, scan) };

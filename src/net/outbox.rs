@@ -168,7 +168,7 @@ impl Outbox {
             return None;
         }
         if self.bytes.capacity() == 0 {
-            self.bytes = pool.0.pop().unwrap_or_default();
+            self.bytes = pool.free.pop().unwrap_or_default();
         }
         let first = !(self.dirty || self.blocked || self.held);
         self.dirty |= first;
@@ -209,7 +209,9 @@ impl Outbox {
 
     /// The same, when the socket has been waited for.
     pub fn flush_on(&mut self, pool: &mut Pool, due: &mut Vec<Taken>) -> Flushed {
+        let before = self.sent;
         let Ok(open) = self.push() else { return Flushed::Dead };
+        pool.written = pool.written.wrapping_add((self.sent - before) as u64);
         self.blocked = !open;
         let reached = self.before + self.sent as u64;
         while self.taken.front().is_some_and(|(mark, _)| *mark <= reached) {
@@ -234,13 +236,17 @@ impl Outbox {
 
 /// Empty buffers of the thread: connections that have nothing to write own none.
 #[derive(Default)]
-pub struct Pool(Vec<Vec<u8>>);
+pub struct Pool {
+    free: Vec<Vec<u8>>,
+    /// Bytes written to all connections.
+    pub written: u64,
+}
 
 impl Pool {
     fn keep(&mut self, mut bytes: Vec<u8>) {
-        if self.0.len() < POOL.0 && bytes.capacity() <= POOL.1 {
+        if self.free.len() < POOL.0 && bytes.capacity() <= POOL.1 {
             bytes.clear();
-            self.0.push(bytes);
+            self.free.push(bytes);
         }
     }
 }

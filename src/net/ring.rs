@@ -6,15 +6,15 @@ use super::outbox::{Conn, End, Flushed, Outbox, Pool};
 use super::tls::ServerTls;
 use super::work::Workers;
 use crate::hub::limits::Limits;
-use crate::hub::talk::{Input, Now, SessionId, Sink, Taken, Then};
+use crate::hub::talk::{Derived, Input, Now, Password, SessionId, Sink, Taken, Then};
 use crate::hub::throttle::Throttle;
 use crate::hub::{Hub, Names};
 use crate::jid::FullJid;
 use crate::stanza;
 use crate::store::Store;
 use crate::store::change::{Answer, Ask, Change, Job, Keys};
-use crate::stream;
-use crate::xml::Scan;
+use crate::stream::{self, Condition, Secret, sasl};
+use crate::xml::{Caps, Scan, Scope, ns};
 use async_io::Timer;
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver, Sender};
@@ -24,6 +24,8 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -72,6 +74,7 @@ pub struct Shared {
     pool: RefCell<Pool>,
     dirty: RefCell<Vec<SessionId>>,
     flusher: RefCell<Option<Waker>>,
+    behind: RefCell<Vec<Rc<Conn>>>,
     /// Buffers of the thread.
     pub scratch: RefCell<Scratch>,
     /// Failed logins and registrations.
@@ -82,12 +85,18 @@ pub struct Shared {
     pub workers: Workers,
     /// TLS for incoming connections.
     pub tls: ServerTls,
+    /// Whether clients are asked for a certificate: only when some account has one.
+    pub ask_clients: Arc<AtomicBool>,
     /// What the receiving half of a stream needs to know; replaced at a reload.
     pub settings: RefCell<Rc<stream::Settings>>,
     /// Connections, all and by address.
     pub connections: RefCell<Connections>,
-    /// Bytes read and written by clients.
-    pub bytes: Cell<(u64, u64)>,
+    /// The usual stream header's declarations.
+    pub scope: Rc<Scope>,
+    /// The caps on one stanza.
+    pub caps: Cell<Caps>,
+    /// Bytes read from clients.
+    pub read: Cell<u64>,
     limits: RefCell<Rc<Limits>>,
     done: Sender<(u64, Done)>,
     finished: Receiver<(u64, Done)>,
@@ -125,6 +134,7 @@ impl Shared {
         store: Store,
         tls: ServerTls,
         settings: stream::Settings,
+        ask_clients: Arc<AtomicBool>,
         started: Instant,
     ) -> Rc<Shared> {
         let (done, finished) = channel::unbounded();
@@ -141,6 +151,7 @@ impl Shared {
             pool: RefCell::default(),
             dirty: RefCell::default(),
             flusher: RefCell::default(),
+            behind: RefCell::default(),
             scratch: RefCell::new(Scratch {
                 wire: vec![0; READ].into(),
                 plain: vec![0; READ].into(),
@@ -150,9 +161,12 @@ impl Shared {
             store,
             workers: Workers::new(),
             tls,
+            ask_clients,
             settings: RefCell::new(Rc::new(settings)),
             connections: RefCell::default(),
-            bytes: Cell::default(),
+            scope: Rc::new(usual_scope()),
+            caps: Cell::new(caps(&limits)),
+            read: Cell::default(),
             limits: RefCell::new(Rc::new(limits)),
             done,
             finished,
@@ -174,11 +188,22 @@ impl Shared {
 
     /// Other limits, names or settings from now on.
     pub fn reload(&self, limits: Limits, names: Names, settings: stream::Settings) {
+        self.caps.set(caps(&limits));
         *self.limits.borrow_mut() = Rc::new(limits.clone());
         *self.settings.borrow_mut() = Rc::new(settings);
         let mut hub = self.hub.borrow_mut();
         hub.limits = limits;
         hub.names = names;
+    }
+
+    /// Whether a session should be read no further for now.
+    pub fn congested(&self, session: SessionId) -> bool {
+        self.hub.borrow().congested(session)
+    }
+
+    /// Wakes the connection's reader at the store's next answer.
+    pub fn wait_for_store(&self, conn: &Rc<Conn>) {
+        self.behind.borrow_mut().push(conn.clone());
     }
 
     /// Runs a task on the thread. A panic in it is logged and ends only the task, unless it went
@@ -281,6 +306,11 @@ impl Shared {
         }
     }
 
+    /// Bytes read from and written to clients.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.read.get(), self.pool.borrow().written)
+    }
+
     /// All connections that have a session.
     pub fn connected(&self) -> Vec<Rc<Conn>> {
         self.ring.borrow().boxes.iter().flatten().map(|(_, outbox)| outbox.conn.clone()).collect()
@@ -377,6 +407,41 @@ impl Shared {
         if let Some(resume) = resume {
             self.with_hub(|hub, mouth| resume(hub, mouth, done));
         }
+        for conn in self.behind.take() {
+            conn.wake_reader();
+        }
+    }
+}
+
+/// Whether this machine's clock was ever set.
+pub fn clock_is_set() -> bool {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    unix.as_millis() >= u128::from(BUILD_FLOOR_MS)
+}
+
+/// An end with a stream error.
+pub fn end(condition: Condition) -> End {
+    End::Error(stream::Error::new(condition))
+}
+
+/// Whether any account may log in with a certificate.
+pub fn certificates_in_use(store: &Store) -> Arc<AtomicBool> {
+    let used = matches!(store.ask(Vec::new(), Ask::Status), Answer::Status(status) if status.certificates > 0);
+    Arc::new(AtomicBool::new(used))
+}
+
+/// What nearly every client declares on its stream header.
+fn usual_scope() -> Scope {
+    Scope { default: ns::CLIENT.into(), prefixes: vec![("stream".into(), ns::STREAM.into())], lang: None }
+}
+
+fn caps(limits: &Limits) -> Caps {
+    Caps {
+        depth: u16::try_from(limits.depth).unwrap_or(u16::MAX),
+        attributes: u16::try_from(limits.attributes).unwrap_or(u16::MAX),
+        declarations: u16::try_from(limits.declarations).unwrap_or(u16::MAX),
+        elements: u32::try_from(limits.elements).unwrap_or(u32::MAX),
+        ..Caps::default()
     }
 }
 
@@ -442,6 +507,22 @@ impl Sink for Mouth<'_> {
             let (number, done) = self.wait(Box::new(move |hub, sink, _| then(hub, sink)));
             let _ = done.try_send((number, Done::Answer(Answer::Nothing)));
         }
+    }
+
+    fn derive(&mut self, password: Password, then: Derived) {
+        let (number, done) = self.wait(Box::new(move |hub, sink, done| {
+            if let Done::Keys(keys) = done {
+                then(hub, sink, keys);
+            }
+        }));
+        let shared = self.shared.clone();
+        self.shared.spawn(async move {
+            let password = Secret::new(password.0);
+            let work = move || sasl::keys(&password, super::salts(), super::desk::ITERATIONS);
+            if let Some(keys) = shared.workers.run(work).await {
+                let _ = done.try_send((number, Done::Keys(Box::new(keys))));
+            }
+        });
     }
 
     fn bound(&mut self, ticket: u64, outcome: Result<(SessionId, &FullJid), stanza::Error>) {

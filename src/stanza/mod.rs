@@ -227,6 +227,45 @@ pub fn with_tree<R>(
     Tree::parse(&own).ok().map(|tree| with(tree.root_element()))
 }
 
+/// An element of a stanza as a text of its own: what it uses of prefixes and default namespace of
+/// the elements around it is declared on it, so it may be kept and come back in another stanza.
+pub fn whole(node: &Node<'_, '_>) -> Option<String> {
+    let text = node.document().input_text().get(node.range())?;
+    let end = text.find([' ', '\t', '\r', '\n', '/', '>'])?;
+    let (name, rest) = text.split_at_checked(end)?;
+    let mut quote = None;
+    let tag_end = text.find(|c| match quote {
+        Some(q) if c == q => {
+            quote = None;
+            false
+        }
+        None if matches!(c, '\'' | '"') => {
+            quote = Some(c);
+            false
+        }
+        None => c == '>',
+        Some(_) => false,
+    })?;
+    let tag = text.get(..tag_end)?;
+    let mut out = String::with_capacity(text.len());
+    out.push_str(name);
+    let mut declare = |prefix: Option<&str>, uri: &str| {
+        let attr = prefix.map_or("xmlns".into(), |p| format!("xmlns:{p}"));
+        if !scan::attributes(tag).any(|(name, _)| name == attr) {
+            let uri = uri.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;");
+            for part in [" ", &attr, "='", &uri, "'"] {
+                out.push_str(part);
+            }
+        }
+    };
+    for namespace in node.namespaces().filter(|n| n.name().is_some_and(|name| name != "xml")) {
+        declare(namespace.name(), namespace.uri());
+    }
+    declare(None, node.default_namespace().unwrap_or(ns::CLIENT));
+    out.push_str(rest);
+    Some(out)
+}
+
 /// Whether a node is the element of that namespace and name. The content namespace, written or
 /// inherited, is the empty string.
 pub fn is(node: &Node<'_, '_>, ns: &str, name: &str) -> bool {

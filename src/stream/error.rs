@@ -132,7 +132,7 @@ impl Error {
     }
 
     /// Reads `<stream:error/>`. A condition that is missing or not known is undefined (§4.9.3.21).
-    pub(super) fn read(node: &Node<'_, '_>) -> Error {
+    pub fn read(node: &Node<'_, '_>) -> Error {
         let mut error = Error::new(Condition::UndefinedCondition);
         for child in node.children().filter(|n| n.is_element()) {
             let name = child.tag_name().name();
