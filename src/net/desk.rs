@@ -109,7 +109,8 @@ impl Desk {
         if text.is_empty() {
             return Err("the password is empty".into());
         }
-        let prepared = crate::prep::password(text).map_err(|e| format!("that password can't be used: {e}"))?;
+        let prepared =
+            crate::prep::password(text).map_err(|e| format!("that password can't be used: {e}"))?;
         Ok(Secret::new(prepared.into_owned()))
     }
 
@@ -127,7 +128,9 @@ impl Desk {
             Answer::Created(Err(Refused::Exists)) => {
                 Err(format!("{local}@{} exists; to set its password: stonechat user passwd", self.domain()))
             }
-            Answer::Created(Err(Refused::Full)) => Err("there are as many accounts as --limit accounts=N allows".into()),
+            Answer::Created(Err(Refused::Full)) => {
+                Err("there are as many accounts as --limit accounts=N allows".into())
+            }
             other => Err(failed(other)),
         }
     }
@@ -252,7 +255,8 @@ impl Desk {
         };
         let now = self.now();
         let mut out = String::new();
-        let mut line = |name: &str, value: &dyn std::fmt::Display| out.push_str(&format!("{name}\t{value}\n"));
+        let mut line =
+            |name: &str, value: &dyn std::fmt::Display| out.push_str(&format!("{name}\t{value}\n"));
         line("version", &env!("CARGO_PKG_VERSION"));
         line("domain", &self.domain());
         line("running", &matches!(self, Desk::Hub(_)));

@@ -323,6 +323,13 @@ impl Initiating {
             let all = [Hash::Sha256, Hash::Sha1].map(|hash| Mechanism::Scram { hash, plus });
             all.into_iter().find(|m| seen.offers(*m))
         };
+        // A server that has `-PLUS` and does not say for what (XEP-0440 came later: ejabberd 23) means
+        // tls-unique, RFC 5802 §6.1's default, which TLS 1.3 does not have. So we bind only where
+        // that is all there is, and say that we cannot (`n`) rather than that it was not offered.
+        let unlisted = seen.bindings.is_none() && scram(true).is_some();
+        if let (true, Some(mechanism)) = (unlisted, scram(false)) {
+            return Ok((mechanism, Bind::Unsupported));
+        }
         if let (Some(bindings), Some(mechanism)) = (ours, scram(true)) {
             let listed = |kind: &BindingType| match &seen.bindings {
                 Some(list) => list.iter().any(|name| **name == *kind.name()),
