@@ -162,7 +162,8 @@ fn b5_a_man_in_the_middle_of_tls() {
         let Some((before, rest)) = text.split_once("<sasl-channel-binding") else { return text };
         format!("{before}{}", rest.split_once("</sasl-channel-binding>").unwrap().1)
     };
-    let edits: [(&str, Box<dyn Fn(String) -> String>); 5] = [
+    type Edit = Box<dyn Fn(String) -> String>;
+    let edits: [(&str, Edit); 5] = [
         ("nothing", Box::new(|t| t)),
         ("the types", Box::new(types)),
         ("the mechanisms", Box::new(without(PLUS))),

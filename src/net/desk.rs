@@ -186,7 +186,9 @@ impl Desk {
         // In memory first, so that its contacts can be told.
         let (tell, told) = smol::channel::bounded(1);
         self.with_hub(|hub, sink| {
-            hub.with_account(sink, &local, move |_, _, place| drop(tell.try_send(place)));
+            hub.with_account(sink, &local, move |_, _, place| {
+                let _ = tell.try_send(place);
+            });
         });
         let place = told.recv().await.ok().flatten();
         match self.ask(Vec::new(), Ask::Remove { localpart: local.as_str().into() }).await {
