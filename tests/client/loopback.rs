@@ -82,6 +82,7 @@ fn converse(mut stream: std::net::TcpStream) {
             }
             if half.restarts() {
                 reader.restart();
+                reader.set_max_bytes(262_144);
             }
             if stream.write_all(&out).is_err() {
                 return;

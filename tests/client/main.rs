@@ -21,7 +21,10 @@ fn a_whole_conversation() {
     client.send(&draft).unwrap();
     match client.next_event().unwrap() {
         Event::Message(m) => {
-            assert_eq!((m.from.as_str(), m.body.as_deref()), ("juliet@example.org/balcony", Some("Grüße <&>")));
+            assert_eq!(
+                (m.from.as_str(), m.body.as_deref()),
+                ("juliet@example.org/balcony", Some("Grüße <&>"))
+            );
             assert_eq!((m.subject.as_deref(), m.id.as_deref()), (Some("s"), Some(draft.id.as_str())));
         }
         other => panic!("{other:?}"),
