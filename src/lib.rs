@@ -11,6 +11,7 @@ pub mod cli;
 pub mod hub;
 pub mod jid;
 pub mod net;
+pub mod prep;
 pub mod stanza;
 pub mod store;
 pub mod stream;

@@ -1,1 +1,602 @@
-//! x
+//! CORE 2: the hub. Plain data, one owner; it never waits, looks at no clock and rolls no dice.
+//!
+//! [`Hub::handle`] hears an [`Input`] and says what follows from it straight into a [`Sink`].
+
+pub mod account;
+mod deliver;
+pub mod extension;
+pub mod limits;
+mod presence;
+mod roster;
+pub mod subscription;
+pub mod talk;
+pub mod throttle;
+
+pub use roster::ROSTER;
+
+use crate::jid::{BareJid, FullJid, Jid};
+use crate::stanza::{self, Condition, Stanza};
+use crate::store::change::{Answer, Ask, Change, Loaded};
+use crate::stream;
+use crate::xml::{Caps, Scan, Scope, Span, Writer};
+use account::{Account, Session};
+use extension::Extension;
+use limits::Limits;
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Write as _;
+use talk::{Input, Now, Parked, SessionId, Sink, Then};
+
+/// Who sent a stanza: the address that we vouch for, and the way back.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Full address of a session, or the address of an account that we speak for.
+    pub jid: Box<str>,
+    /// The session; one that does not exist when we speak for an account.
+    pub session: SessionId,
+}
+
+impl Origin {
+    /// The address without the resource.
+    pub fn bare(&self) -> &str {
+        self.jid.split_once('/').map_or(&*self.jid, |(bare, _)| bare)
+    }
+}
+
+/// The names that the hub answers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The domain of all accounts.
+    pub domain: Box<str>,
+    /// Other spellings of it: the bare hostname, IP literals.
+    pub aliases: Vec<Box<str>>,
+}
+
+/// Traffic since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Stanzas from clients.
+    pub stanzas_in: u64,
+    /// Messages delivered to a session.
+    pub delivered: u64,
+    /// Messages put aside for later.
+    pub stored: u64,
+    /// Logins that got a resource.
+    pub binds: u64,
+}
+
+enum Slot {
+    Loaded(u32),
+    Loading(Vec<Parked>),
+}
+
+/// One process's hub.
+pub struct Hub {
+    /// Our names.
+    pub names: Names,
+    /// The bounds.
+    pub limits: Limits,
+    /// The rooms, in order.
+    pub extensions: &'static [Extension],
+    /// Traffic.
+    pub counters: Counters,
+    /// When this input came.
+    pub now: Now,
+    /// When the hub started.
+    pub started: Now,
+    accounts: Vec<Option<Account>>,
+    free_accounts: Vec<u32>,
+    by_name: HashMap<Box<str>, Slot>,
+    idle: VecDeque<u32>,
+    sessions: Vec<(u32, Option<Box<Session>>)>,
+    free_sessions: Vec<u32>,
+    live_sessions: usize,
+    last_id: u64,
+    boot: u32,
+    scan: Scan,
+    targets: Vec<SessionId>,
+    cut: Vec<Span>,
+    packet: Vec<u8>,
+}
+
+impl Hub {
+    /// A hub with nobody on it. `boot` is a random number that tells this run's ids from others'.
+    pub fn new(names: Names, limits: Limits, extensions: &'static [Extension], now: Now, boot: u32) -> Hub {
+        Hub {
+            names,
+            limits,
+            extensions,
+            counters: Counters::default(),
+            now,
+            started: now,
+            accounts: Vec::new(),
+            free_accounts: Vec::new(),
+            by_name: HashMap::new(),
+            idle: VecDeque::new(),
+            sessions: Vec::new(),
+            free_sessions: Vec::new(),
+            live_sessions: 0,
+            last_id: 0,
+            boot,
+            scan: Scan::new(),
+            targets: Vec::new(),
+            cut: Vec::new(),
+            packet: Vec::new(),
+        }
+    }
+
+    /// Hears one thing and says all that follows from it.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, sink: &mut dyn Sink) {
+        self.now = now;
+        match input {
+            Input::Stanza { from, stanza } => self.from_session(sink, from, stanza),
+            Input::Bind { ticket, account, resource, lang } => {
+                self.bind(sink, ticket, account, resource, lang)
+            }
+            Input::Drained { session } => {
+                if self.session(session).is_some_and(|s| s.priority() >= Some(0)) {
+                    self.fetch_offline(sink, session);
+                }
+            }
+            Input::Closed { session } => self.closed(sink, session),
+        }
+    }
+
+    /// The stream features of all extensions, for after login (RFC 6120 §4.3.2).
+    pub fn stream_features(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut w = Writer::new(&mut out);
+        for features in self.extensions.iter().filter_map(|e| e.stream_features) {
+            features(self, &mut w);
+        }
+        drop(w);
+        out
+    }
+
+    /// How many sessions there are.
+    pub fn live_sessions(&self) -> usize {
+        self.live_sessions
+    }
+
+    /// All sessions.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().filter_map(|(_, s)| s.as_deref())
+    }
+
+    /// A session that still lives.
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        match self.sessions.get(id.index as usize) {
+            Some((generation, session)) if *generation == id.generation => session.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// A session that still lives.
+    pub fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        match self.sessions.get_mut(id.index as usize) {
+            Some((generation, session)) if *generation == id.generation => session.as_deref_mut(),
+            _ => None,
+        }
+    }
+
+    /// An account in memory by its place.
+    pub fn account(&self, place: u32) -> Option<&Account> {
+        self.accounts.get(place as usize).and_then(Option::as_ref)
+    }
+
+    /// An account in memory by its place.
+    pub fn account_mut(&mut self, place: u32) -> Option<&mut Account> {
+        self.accounts.get_mut(place as usize).and_then(Option::as_mut)
+    }
+
+    /// The place of an account that is in memory.
+    pub fn find(&self, localpart: &str) -> Option<u32> {
+        match self.by_name.get(localpart) {
+            Some(Slot::Loaded(place)) => Some(*place),
+            _ => None,
+        }
+    }
+
+    /// Whether a domainpart is ours.
+    pub fn is_local(&self, domain: &str) -> bool {
+        *domain == *self.names.domain || self.names.aliases.iter().any(|a| **a == *domain)
+    }
+
+    /// An address under another of our names is one under the first: accounts, rosters and block
+    /// lists know no other.
+    pub fn canonical<'a>(&self, jid: Jid<'a>) -> Jid<'a> {
+        if jid.domain() == &*self.names.domain || !self.is_local(jid.domain()) {
+            return jid;
+        }
+        let mut text = String::with_capacity(jid.as_str().len() + self.names.domain.len());
+        if let Some(local) = jid.local() {
+            text.push_str(local);
+            text.push('@');
+        }
+        text.push_str(&self.names.domain);
+        if let Some(resource) = jid.resource() {
+            text.push('/');
+            text.push_str(resource);
+        }
+        Jid::parse(&text).map(Jid::into_owned).unwrap_or(jid)
+    }
+
+    /// Whether a session has so much under way at the store that it should be read no further.
+    pub fn congested(&self, id: SessionId) -> bool {
+        self.session(id).is_some_and(|s| u64::from(s.pending) >= self.limits.jobs_per_session)
+    }
+
+    /// An identifier that no other stanza of this hub has (XEP-0359 §3), growing with time.
+    pub fn next_id(&mut self) -> String {
+        let micros = self.now.unix_ms.saturating_mul(1000);
+        self.last_id = micros.max(self.last_id.saturating_add(1));
+        let mut id = String::with_capacity(26);
+        let _ = write!(id, "{:014x}-{:08x}", self.last_id, self.boot);
+        id
+    }
+
+    // ---- accounts -------------------------------------------------------------------------
+
+    /// Runs `then` with the account's place, now or once it is loaded; with `None` when there is
+    /// no such account.
+    pub fn with_account(
+        &mut self,
+        sink: &mut dyn Sink,
+        localpart: &str,
+        then: impl FnOnce(&mut Hub, &mut dyn Sink, Option<u32>) + 'static,
+    ) {
+        match self.find(localpart) {
+            Some(place) => then(self, sink, Some(place)),
+            None => self.park(sink, localpart, SessionId::NONE, Parked::Then(Box::new(then))),
+        }
+    }
+
+    /// Lets a piece of work wait for an account that is not in memory.
+    fn park(&mut self, sink: &mut dyn Sink, localpart: &str, by: SessionId, work: Parked) {
+        match self.by_name.get_mut(localpart) {
+            Some(Slot::Loading(waiting)) => waiting.push(work),
+            Some(Slot::Loaded(_)) => {} // the caller has looked: can't be
+            None => {
+                let name: Box<str> = localpart.into();
+                self.by_name.insert(name.clone(), Slot::Loading(vec![work]));
+                let ask = Ask::Account { localpart: name.clone() };
+                let then: Then = Box::new(move |hub, sink, answer| hub.loaded(sink, &name, answer));
+                self.store_for(sink, by, Vec::new(), ask, then);
+            }
+        }
+    }
+
+    fn loaded(&mut self, sink: &mut dyn Sink, localpart: &str, answer: Answer) {
+        let Some(Slot::Loading(waiting)) = self.by_name.remove(localpart) else { return };
+        let place = match answer {
+            Answer::Account(Some(loaded)) => self.keep(localpart, *loaded),
+            Answer::Failed(why) => {
+                log::error!("store: {why}");
+                None
+            }
+            _ => None,
+        };
+        for work in waiting {
+            match work {
+                Parked::Then(then) => then(self, sink, place),
+                Parked::Stanza { origin, to, text } => self.resume(sink, &origin, &to, &text, place),
+            }
+        }
+        if let Some(place) = place {
+            self.let_go(place);
+        }
+    }
+
+    fn keep(&mut self, localpart: &str, loaded: Loaded) -> Option<u32> {
+        let jid = BareJid::parse(&format!("{localpart}@{}", self.names.domain)).ok()?;
+        let account = Account::new(jid, loaded);
+        let place = match self.free_accounts.pop() {
+            Some(place) => place,
+            None => {
+                self.accounts.push(None);
+                u32::try_from(self.accounts.len().saturating_sub(1)).ok()?
+            }
+        };
+        *self.accounts.get_mut(place as usize)? = Some(account);
+        self.by_name.insert(localpart.into(), Slot::Loaded(place));
+        Some(place)
+    }
+
+    /// An account without sessions stays in memory for a while, because what comes for it seldom
+    /// comes alone; the one that was idle longest goes first.
+    fn let_go(&mut self, place: u32) {
+        if self.account(place).is_none_or(|a| !a.sessions.is_empty()) || self.idle.contains(&place) {
+            return;
+        }
+        self.idle.push_back(place);
+        while self.idle.len() as u64 > self.limits.cached_accounts {
+            let Some(oldest) = self.idle.pop_front() else { return };
+            if self.account(oldest).is_some_and(|a| a.sessions.is_empty()) {
+                self.forget(oldest);
+            }
+        }
+    }
+
+    /// Drops what is in memory of an account. All its changes are at the store already, and the
+    /// store answers in order, so the next look sees them.
+    fn forget(&mut self, place: u32) {
+        if let Some(account) = self.accounts.get_mut(place as usize).and_then(Option::take) {
+            self.by_name.remove(account.jid.local().unwrap_or(""));
+            self.idle.retain(|p| *p != place);
+            self.free_accounts.push(place);
+        }
+    }
+
+    /// Ends all that an account holds open: its password has changed or it is gone. `except` may
+    /// stay (it has just proven itself).
+    pub fn revoke(
+        &mut self,
+        sink: &mut dyn Sink,
+        place: u32,
+        except: Option<SessionId>,
+        why: &stream::Error,
+    ) {
+        let sessions = self.account(place).map(|a| a.sessions.clone()).unwrap_or_default();
+        for id in sessions.into_iter().filter(|id| Some(*id) != except) {
+            self.closed(sink, id);
+            sink.close(id, why.clone());
+        }
+    }
+
+    /// An account was removed from the store: end its sessions, and take it out of its contacts'
+    /// sight, so that a new owner of the name inherits nothing (RFC 6121 §2.5.2's way for each item).
+    pub fn removed(&mut self, sink: &mut dyn Sink, place: u32) {
+        let Some(account) = self.account(place) else { return };
+        let jid: Box<str> = account.jid.as_str().into();
+        let contacts: Vec<(Box<str>, crate::store::change::Item)> =
+            account.roster.iter().map(|(j, i)| (j.clone(), i.clone())).collect();
+        self.revoke(sink, place, None, &stream::Error::new(stream::Condition::NotAuthorized));
+        for (contact, item) in contacts {
+            self.leave(sink, &jid, &contact, &item);
+        }
+        self.forget(place);
+    }
+
+    // ---- sessions -------------------------------------------------------------------------
+
+    /// Resource binding (RFC 6120 §7).
+    fn bind(
+        &mut self,
+        sink: &mut dyn Sink,
+        ticket: u64,
+        account: &BareJid,
+        resource: &str,
+        lang: Option<&str>,
+    ) {
+        let (jid, lang) = (account.clone(), lang.map(Box::<str>::from));
+        let resource: Box<str> = resource.into();
+        let local: Box<str> = account.local().unwrap_or("").into();
+        self.with_account(sink, &local, move |hub, sink, place| match place {
+            Some(place) => hub.bind_at(sink, ticket, place, &resource, lang),
+            // Removed between login and bind.
+            None => {
+                log::debug!("bind: no account {jid}");
+                sink.bound(ticket, Err(Condition::NotAllowed.into()));
+            }
+        });
+    }
+
+    fn bind_at(
+        &mut self,
+        sink: &mut dyn Sink,
+        ticket: u64,
+        place: u32,
+        resource: &str,
+        lang: Option<Box<str>>,
+    ) {
+        let Some(account) = self.account(place) else { return };
+        let Ok(jid) = FullJid::parse(&format!("{}/{resource}", account.jid)) else {
+            return sink.bound(ticket, Err(Condition::BadRequest.into()));
+        };
+        let same = account
+            .sessions
+            .iter()
+            .copied()
+            .find(|id| self.session(*id).is_some_and(|s| s.jid.resource() == jid.resource()));
+        match same {
+            // §7.7.2.2: the new one wins, so that a device that lost its Wi-Fi gets back in.
+            Some(old) => {
+                self.closed(sink, old);
+                sink.close(old, stream::Error::new(stream::Condition::Conflict));
+            }
+            None if account.sessions.len() as u64 >= self.limits.resources_per_account => {
+                return sink.bound(ticket, Err(Condition::ResourceConstraint.into()));
+            }
+            None => {}
+        }
+        let index = match self.free_sessions.pop() {
+            Some(index) => index,
+            None => {
+                self.sessions.push((0, None));
+                (self.sessions.len() - 1) as u32
+            }
+        };
+        let Some(slot) = self.sessions.get_mut(index as usize) else { return };
+        let id = SessionId { index, generation: slot.0 };
+        let lang = lang.filter(|l| &**l != "en");
+        slot.1 = Some(Box::new(Session {
+            id,
+            account: place,
+            jid: jid.clone(),
+            lang,
+            presence: None,
+            interested: false,
+            watches_blocks: false,
+            carbons: false,
+            greeted: false,
+            directed: Vec::new(),
+            pending: 0,
+            rekeying: false,
+        }));
+        self.live_sessions += 1;
+        self.counters.binds += 1;
+        if let Some(account) = self.account_mut(place) {
+            account.sessions.reserve_exact(1);
+            account.sessions.push(id);
+        }
+        sink.bound(ticket, Ok((id, &jid)));
+    }
+
+    /// A session has ended (RFC 6121 §4.5.2: unavailable on any kind of disconnect).
+    fn closed(&mut self, sink: &mut dyn Sink, id: SessionId) {
+        if self.session(id).is_none() {
+            return;
+        }
+        self.unavailable(sink, id, None);
+        let Some(slot) = self.sessions.get_mut(id.index as usize) else { return };
+        let Some(session) = slot.1.take() else { return };
+        slot.0 = slot.0.wrapping_add(1);
+        self.free_sessions.push(id.index);
+        self.live_sessions -= 1;
+        let now = self.now.unix();
+        let Some(account) = self.account_mut(session.account) else { return };
+        account.sessions.retain(|s| *s != id);
+        if account.fetching == Some(id) {
+            account.fetching = None;
+        }
+        if session.carbons {
+            account.carbons = account.carbons.saturating_sub(1);
+        }
+        if account.sessions.is_empty() {
+            account.sessions = Vec::new();
+            let status = account.last.take().map(|(_, status)| status).unwrap_or_default();
+            account.last = Some((now, status.clone()));
+            let change = Change::LastSeen { account: account.id, time: now, status };
+            sink.store(vec![change], Ask::Nothing, Box::new(|_, _, _| {}));
+            self.let_go(session.account);
+        }
+    }
+
+    // ---- the store, and what waits for it -------------------------------------------------
+
+    /// Asks the store on behalf of a session (see [`Hub::congested`]).
+    pub fn store_for(
+        &mut self,
+        sink: &mut dyn Sink,
+        session: SessionId,
+        changes: Vec<Change>,
+        ask: Ask,
+        then: Then,
+    ) {
+        let Some(asking) = self.session_mut(session) else {
+            return sink.store(changes, ask, then);
+        };
+        asking.pending += 1;
+        let counted: Then = Box::new(move |hub, sink, answer| {
+            if let Some(session) = hub.session_mut(session) {
+                session.pending = session.pending.saturating_sub(1);
+            }
+            then(hub, sink, answer);
+        });
+        sink.store(changes, ask, counted);
+    }
+
+    /// Writes `changes` and then sends `packets`; if the disk refuses, `refused` instead.
+    fn persist(
+        &mut self,
+        sink: &mut dyn Sink,
+        session: SessionId,
+        changes: Vec<Change>,
+        packets: Vec<(SessionId, Vec<u8>)>,
+        refused: Option<(SessionId, Vec<u8>)>,
+        place: u32,
+    ) {
+        let then: Then = Box::new(move |hub, sink, answer| {
+            if let Answer::Failed(why) = answer {
+                log::error!("store: {why}");
+                // What is in memory is ahead of the disk: read it anew.
+                hub.reload(sink, place);
+                if let Some((to, packet)) = refused {
+                    hub.send(sink, to, &packet);
+                }
+                return;
+            }
+            for (to, packet) in packets {
+                hub.send(sink, to, &packet);
+            }
+        });
+        self.store_for(sink, session, changes, Ask::Nothing, then);
+    }
+
+    /// Reads an account anew after a change of it that the disk has refused.
+    pub fn reload(&mut self, sink: &mut dyn Sink, place: u32) {
+        let Some(account) = self.account(place) else { return };
+        let ask = Ask::Account { localpart: account.jid.local().unwrap_or("").into() };
+        let then: Then = Box::new(move |hub, _, answer| {
+            if let (Answer::Account(Some(loaded)), Some(account)) = (answer, hub.account_mut(place))
+                && loaded.id == account.id
+            {
+                let fresh = Account::new(account.jid.clone(), *loaded);
+                account.roster = fresh.roster;
+                account.blocked = fresh.blocked;
+                account.version = fresh.version;
+                account.offline = fresh.offline;
+            }
+        });
+        sink.store(Vec::new(), ask, then);
+    }
+
+    /// Sends a whole stanza to a session; one that is gone or full does not get it.
+    pub fn send(&mut self, sink: &mut dyn Sink, to: SessionId, packet: &[u8]) -> bool {
+        match sink.outbox(to) {
+            Some(out) => {
+                out.extend_from_slice(packet);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Sends an answer, but not before everything that the session sent earlier is on disk: an
+    /// answer then tells a client that all before it is safe.
+    pub fn send_after_pending(&mut self, sink: &mut dyn Sink, to: SessionId, packet: Vec<u8>) {
+        if self.session(to).is_none_or(|s| s.pending == 0) {
+            self.send(sink, to, &packet);
+        } else {
+            let then: Then = Box::new(move |hub, sink, _| {
+                hub.send(sink, to, &packet);
+            });
+            self.store_for(sink, to, Vec::new(), Ask::Nothing, then);
+        }
+    }
+
+    /// Judges and views bytes of our own again (parked, stored or made here).
+    fn view<R>(&mut self, text: &str, with: impl FnOnce(&mut Hub, &Stanza<'_>) -> R) -> Option<R> {
+        let mut scan = std::mem::take(&mut self.scan);
+        let judged = scan.element(text.as_bytes(), &Scope::default(), &Caps::default());
+        let result = match judged {
+            Ok(text) => Stanza::new(text, &scan).map(|stanza| with(self, &stanza)),
+            Err(_) => None,
+        };
+        self.scan = scan;
+        result
+    }
+}
+
+/// An error for a stanza from a session.
+fn bounce(
+    hub: &mut Hub,
+    sink: &mut dyn Sink,
+    origin: &Origin,
+    stanza: &Stanza<'_>,
+    error: impl Into<stanza::Error>,
+) {
+    let mut out = Vec::new();
+    if error.into().reply(&mut out, stanza, stanza.to().as_deref(), Some(&origin.jid)) {
+        hub.send_after_pending(sink, origin.session, out);
+    }
+}
+
+/// The bare part of an address that is known to be normal.
+fn bare_of(jid: &str) -> &str {
+    jid.split_once('/').map_or(jid, |(bare, _)| bare)
+}
+
+/// Parses an address of ours or the client's again; our own are normal already.
+fn jid(text: &str) -> Option<Jid<'_>> {
+    Jid::parse(text).ok()
+}

@@ -156,8 +156,15 @@ impl Error {
     /// Answers `stanza` with this error. `from` is who answers, `to` who sent it. The body is not
     /// sent back (RFC 6120 §8.3.1 leaves it open), so an error is never bigger than its cause.
     /// Nothing is written in answer to an error or a result: no reply to a reply.
-    pub fn reply(&self, out: &mut Vec<u8>, stanza: &Stanza<'_>, from: Option<&str>, to: Option<&str>) -> bool {
-        if matches!(&*stanza.type_(), "error") || (stanza.kind() == Kind::Iq && &*stanza.type_() == "result") {
+    pub fn reply(
+        &self,
+        out: &mut Vec<u8>,
+        stanza: &Stanza<'_>,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> bool {
+        if matches!(&*stanza.type_(), "error") || (stanza.kind() == Kind::Iq && &*stanza.type_() == "result")
+        {
             return false;
         }
         let mut w = Writer::new(out);

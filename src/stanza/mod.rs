@@ -151,7 +151,14 @@ impl<'a> Stanza<'a> {
     ///
     /// The content namespace is left to the stream it is written on, so `jabber:client` becomes
     /// `jabber:server` and back for free.
-    pub fn stamp(&self, out: &mut Vec<u8>, from: Option<&str>, to: Option<&str>, lang: Option<&str>, cut: &[Span]) {
+    pub fn stamp(
+        &self,
+        out: &mut Vec<u8>,
+        from: Option<&str>,
+        to: Option<&str>,
+        lang: Option<&str>,
+        cut: &[Span],
+    ) {
         self.stamp_with(out, from, to, lang, cut, |_| {});
     }
 
@@ -163,7 +170,7 @@ impl<'a> Stanza<'a> {
         to: Option<&str>,
         lang: Option<&str>,
         cut: &[Span],
-        add: impl FnOnce(&mut Vec<u8>),
+        add: impl FnOnce(&mut xml::Writer<'_>),
     ) {
         let text = self.text;
         let mut writer = xml::Writer::new(out);
@@ -199,7 +206,7 @@ impl<'a> Stanza<'a> {
             at = span.end as usize;
         }
         writer.raw(text.get(at..end).unwrap_or("").as_bytes());
-        writer.with_out(add);
+        writer.inside(add);
         writer.end();
     }
 }
@@ -218,6 +225,45 @@ pub fn with_tree<R>(
     scan::redeclare(text, scan, scope, &mut own);
     let own = String::from_utf8(own).ok()?;
     Tree::parse(&own).ok().map(|tree| with(tree.root_element()))
+}
+
+/// An element of a stanza as a text of its own: what it uses of prefixes and default namespace of
+/// the elements around it is declared on it, so it may be kept and come back in another stanza.
+pub fn whole(node: &Node<'_, '_>) -> Option<String> {
+    let text = node.document().input_text().get(node.range())?;
+    let end = text.find([' ', '\t', '\r', '\n', '/', '>'])?;
+    let (name, rest) = text.split_at_checked(end)?;
+    let mut quote = None;
+    let tag_end = text.find(|c| match quote {
+        Some(q) if c == q => {
+            quote = None;
+            false
+        }
+        None if matches!(c, '\'' | '"') => {
+            quote = Some(c);
+            false
+        }
+        None => c == '>',
+        Some(_) => false,
+    })?;
+    let tag = text.get(..tag_end)?;
+    let mut out = String::with_capacity(text.len());
+    out.push_str(name);
+    let mut declare = |prefix: Option<&str>, uri: &str| {
+        let attr = prefix.map_or("xmlns".into(), |p| format!("xmlns:{p}"));
+        if !scan::attributes(tag).any(|(name, _)| name == attr) {
+            let uri = uri.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;");
+            for part in [" ", &attr, "='", &uri, "'"] {
+                out.push_str(part);
+            }
+        }
+    };
+    for namespace in node.namespaces().filter(|n| n.name().is_some_and(|name| name != "xml")) {
+        declare(namespace.name(), namespace.uri());
+    }
+    declare(None, node.default_namespace().unwrap_or(ns::CLIENT));
+    out.push_str(rest);
+    Some(out)
 }
 
 /// Whether a node is the element of that namespace and name. The content namespace, written or

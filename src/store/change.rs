@@ -73,6 +73,7 @@ pub struct Item {
 
 /// A write. Changes of one [`Job`] are committed together or not at all.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the line of each variant tells of its fields")]
 pub enum Change {
     /// Writes the item (replacing one with the same address) and the roster's version.
     RosterPut { account: AccountId, version: u64, item: Item },
@@ -101,6 +102,8 @@ pub enum Change {
     CertificateRemove { account: AccountId, spki: [u8; 32] },
     /// Notes an invitation under the hash of its token (XEP-0401).
     InvitePut { token: [u8; 32], invite: Invite },
+    /// A small value of the hub's own under a name of its choice; empty bytes remove it.
+    NamedPut { name: Box<str>, value: Box<[u8]> },
 }
 
 /// One invitation.
@@ -120,6 +123,7 @@ pub struct Invite {
 
 /// A question; some of them write too, because only the store can decide them.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the line of each variant tells of its fields")]
 pub enum Ask {
     /// Only the changes.
     Nothing,
@@ -149,6 +153,8 @@ pub enum Ask {
     LastSeen { account: AccountId },
     /// Certificates bound to an account → [`Answer::Certificates`].
     Certificates { account: AccountId },
+    /// See [`Change::NamedPut`] → [`Answer::Xml`].
+    Named { name: Box<str> },
     /// A consistent copy of everything, as one file that must not exist yet → [`Answer::Backup`].
     Backup { file: std::path::PathBuf },
     /// Sizes and counters → [`Answer::Status`].
@@ -157,6 +163,7 @@ pub enum Ask {
 
 /// What the store answers. `Nothing` also stands for "there is none" where no `Option` is shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the line of each variant tells of its fields")]
 pub enum Answer {
     /// Nothing was asked; what was to be written is on disk.
     Nothing,
@@ -186,7 +193,9 @@ pub enum Answer {
     Backup(Result<u64, String>),
     /// See [`Ask::Status`].
     Status(Status),
-    /// The disk refused: nothing of this job was written. One line for a person.
+    /// The disk refused: the job is not done, and never half done. (When the disk fails in the
+    /// very act of committing, all of it may still turn out to be there later, so what is sent
+    /// again may come twice.) One line for a person.
     Failed(String),
 }
 

@@ -1,1 +1,132 @@
-//! x
+//! One room per extension; [`ALL`] is the one registry.
+//!
+//! A room is one file: why and what on top, its line of the registry, what it does, its tests. From
+//! [`ALL`] come the dispatch of requests, disco#info, the order of the hooks, `stonechat xeps`, and
+//! the table in the README.
+
+pub mod blocking;
+pub mod caps;
+pub mod carbons;
+pub mod delay;
+pub mod disco;
+pub mod ibr_token;
+pub mod invite;
+pub mod last;
+pub mod legacy_session;
+pub mod offline;
+pub mod pars;
+pub mod ping;
+pub mod private;
+pub mod register;
+pub mod stanza_ids;
+pub mod time;
+pub mod vcard;
+pub mod version;
+
+use crate::hub::Hub;
+use crate::hub::extension::{Cx, Extension, Reply, Request};
+use crate::hub::talk::Sink;
+use crate::stanza::{Condition, Error, Type};
+use crate::store::change::{Answer, Ask, Change};
+use std::fmt::Write as _;
+
+/// All extensions, in the order in which their hooks run.
+pub const ALL: &[Extension] = &[
+    crate::hub::ROSTER,
+    legacy_session::LEGACY_SESSION,
+    last::LAST,
+    disco::DISCO,
+    private::PRIVATE,
+    vcard::VCARD,
+    register::REGISTER,
+    version::VERSION,
+    caps::CAPS,
+    offline::OFFLINE,
+    blocking::BLOCKING,
+    ping::PING,
+    time::TIME,
+    delay::DELAY,
+    carbons::CARBONS,
+    stanza_ids::STANZA_IDS,
+    pars::PARS,
+    invite::INVITE,
+    ibr_token::IBR_TOKEN,
+];
+
+/// The table of extensions, as the README has it.
+pub fn table() -> String {
+    let mut out = String::from("| | Title | Version | What of it |\n|---|---|---|---|\n");
+    for e in ALL {
+        let number = if e.number == 0 { String::new() } else { format!("XEP-{:04}", e.number) };
+        let _ = writeln!(out, "| {number} | {} | {} | {} |", e.name, e.version, e.scope);
+    }
+    out
+}
+
+/// The disk did not take it.
+const DISK: Error = Error::new(Condition::ResourceConstraint).text("the hub's disk refuses");
+
+/// More than is kept of one such thing.
+const TOO_BIG: Error =
+    Error::new(Condition::PolicyViolation).kind(Type::Modify).text("that is more than this hub keeps");
+
+/// Writes `changes`, then does `then` and gives an empty result; if the disk refuses, `refused` and
+/// an error.
+fn keep(
+    cx: &mut Cx<'_>,
+    request: &Request<'_>,
+    changes: Vec<Change>,
+    then: impl FnOnce(&mut Hub, &mut dyn Sink) + 'static,
+    refused: impl FnOnce(&mut Hub, &mut dyn Sink) + 'static,
+) -> Reply {
+    let to = request.answer_to();
+    let session = request.origin.session;
+    cx.store(
+        session,
+        changes,
+        Ask::Nothing,
+        Box::new(move |hub, sink, answer| match answer {
+            Answer::Failed(why) => {
+                log::error!("store: {why}");
+                refused(hub, sink);
+                to.error(hub, sink, DISK);
+            }
+            _ => {
+                then(hub, sink);
+                to.result(hub, sink, b"");
+            }
+        }),
+    );
+    Reply::Later
+}
+
+/// Asks the store for kept XML and gives it as the result: `payload` makes it from what is kept.
+fn kept(
+    cx: &mut Cx<'_>,
+    request: &Request<'_>,
+    ask: Ask,
+    payload: impl FnOnce(Option<&[u8]>) -> Result<Vec<u8>, Error> + 'static,
+) -> Reply {
+    let to = request.answer_to();
+    let session = request.origin.session;
+    cx.store(
+        session,
+        Vec::new(),
+        ask,
+        Box::new(move |hub, sink, answer| {
+            let outcome = match answer {
+                Answer::Xml(xml) => payload(xml.as_deref()),
+                Answer::Failed(why) => {
+                    log::error!("store: {why}");
+                    Err(Condition::InternalServerError.into())
+                }
+                _ => Err(Condition::InternalServerError.into()),
+            };
+            match outcome {
+                Ok(payload) => to.result(hub, sink, &payload),
+                Err(error) => to.error(hub, sink, error),
+            }
+        }),
+    );
+    Reply::Later
+}

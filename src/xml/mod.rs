@@ -1,13 +1,17 @@
 //! XML as RFC 6120 §11 wants it: cutting the byte stream into first-level elements, judging
 //! them in full before anybody else sees them, and writing.
 
+mod cursor;
 pub mod framer;
 mod names;
+mod namespaces;
 pub mod ns;
+pub mod read;
 pub mod scan;
 pub mod writer;
 
-pub use framer::{Frame, Framer, Reader};
+pub use framer::{Flow, Frame, Framer, Kind, Reader};
+pub use read::{attributes, redeclare, unescape};
 pub use scan::{Attr, Caps, Child, Ns, Scan, Scope, Span};
 pub use writer::Writer;
 
@@ -35,8 +39,11 @@ pub enum Cap {
     Depth,
     /// Attributes on one tag.
     Attributes,
-    /// Namespace declarations in the whole element.
+    /// Namespace declarations in the whole element, or prefixes in scope at one place in it.
     Declarations,
     /// Elements in the whole element.
     Elements,
 }
+
+#[cfg(test)]
+mod tests;

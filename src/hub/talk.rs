@@ -1,0 +1,120 @@
+//! All that the hub hears and says, on one page.
+
+use super::{Hub, Origin};
+use crate::jid::{BareJid, FullJid};
+use crate::stanza::{self, Stanza};
+use crate::store::change::{Answer, Ask, Change, Keys};
+use crate::stream;
+
+/// The time, as the ring sees it; the core has no clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// Milliseconds since 1970, never before the build (a clock that is not set shows that).
+    pub unix_ms: u64,
+    /// Milliseconds on a clock that only goes forward.
+    pub mono_ms: u64,
+}
+
+impl Now {
+    /// Seconds since 1970.
+    pub fn unix(self) -> u64 {
+        self.unix_ms / 1000
+    }
+}
+
+/// One bound resource. The generation makes an old number of a closed session harmless.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionId {
+    /// Place in the tables of hub and ring.
+    pub index: u32,
+    /// Which tenant of that place.
+    pub generation: u32,
+}
+
+impl SessionId {
+    /// No session: an account that we speak for, or the hub itself.
+    pub const NONE: SessionId = SessionId { index: u32::MAX, generation: u32::MAX };
+}
+
+/// What the hub hears.
+pub enum Input<'a> {
+    /// A stream has logged in and wants a resource (RFC 6120 §7). Answered by [`Sink::bound`].
+    Bind {
+        /// The ring's own number for the waiting stream.
+        ticket: u64,
+        /// Who it is.
+        account: &'a BareJid,
+        /// The wished-for or generated resource, normalised.
+        resource: &'a str,
+        /// `xml:lang` of its stream (RFC 6120 §4.7.4).
+        lang: Option<&'a str>,
+    },
+    /// A session sent a stanza.
+    Stanza {
+        /// Which.
+        from: SessionId,
+        /// What.
+        stanza: &'a Stanza<'a>,
+    },
+    /// A session that was too slow has taken all that waited for it.
+    Drained {
+        /// Which.
+        session: SessionId,
+    },
+    /// A session is gone, however that came about.
+    Closed {
+        /// Which.
+        session: SessionId,
+    },
+}
+
+/// What happens once the store has answered. Everything that promises durability is said here.
+pub type Then = Box<dyn FnOnce(&mut Hub, &mut dyn Sink, Answer)>;
+
+/// What happens once a session's system has taken what was sent.
+pub type Taken = Box<dyn FnOnce(&mut Hub, &mut dyn Sink)>;
+
+/// A password on its way to its keys, prepared (see [`crate::prep::password`]). It is never printed.
+pub struct Password(pub Box<str>);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// What happens once a password's keys are made.
+pub type Derived = Box<dyn FnOnce(&mut Hub, &mut dyn Sink, Box<Keys>)>;
+
+/// What the hub says, straight into the caller's hands.
+pub trait Sink {
+    /// The outbox of a session, to append whole stanzas to. `None`: it is gone or full, and the
+    /// stanza needs another answer (RFC 6121 §8, threats of slow readers).
+    fn outbox(&mut self, to: SessionId) -> Option<&mut Vec<u8>>;
+
+    /// Has the store write `changes` and answer `ask`, in this order and after all that came
+    /// before; then calls `then`.
+    fn store(&mut self, changes: Vec<Change>, ask: Ask, then: Then);
+
+    /// Calls `then` once the system has taken all that is now in the session's outbox; never, if
+    /// the session ends before that. (Offline messages are forgotten only then.)
+    fn taken(&mut self, by: SessionId, then: Taken);
+
+    /// Has a worker make new keys, with new salts, for a password; then calls `then`. Slow by
+    /// design (RFC 5802 §2.2), so never on the hub's thread.
+    fn derive(&mut self, password: Password, then: Derived);
+
+    /// Answers [`Input::Bind`].
+    fn bound(&mut self, ticket: u64, outcome: Result<(SessionId, &FullJid), stanza::Error>);
+
+    /// Closes a session's stream with an error (RFC 6120 §4.9). The hub has forgotten it already.
+    fn close(&mut self, session: SessionId, error: stream::Error);
+}
+
+/// A piece of work that waits for an account to be read from the store.
+pub(super) enum Parked {
+    /// A stanza that was on its way in.
+    Stanza { origin: Origin, to: Box<str>, text: Box<str> },
+    /// Anything else.
+    Then(Box<dyn FnOnce(&mut Hub, &mut dyn Sink, Option<u32>)>),
+}

@@ -1,0 +1,117 @@
+//! Messages for later (XEP-0160), in the order they came.
+
+use super::batch::Batch;
+use super::change::{AccountId, Answer};
+use super::failed::Failed;
+use super::record::{Decoder, Encoder};
+use super::schema::{OFFLINE, OFFLINE_SUMS, id_key, under};
+use super::side::with_span_of;
+use std::ops::Bound;
+
+const WHAT: &str = "a message kept for later";
+
+/// What is known of an account's messages without looking at them.
+pub(super) struct Sum {
+    /// The number that the next message gets.
+    next: u64,
+    count: u32,
+    bytes: u64,
+}
+
+impl Sum {
+    pub(super) fn waiting(&self) -> (u32, u64) {
+        (self.count, self.bytes)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        Encoder::new(1).u64(self.next).u32(self.count).u64(self.bytes).done()
+    }
+}
+
+pub(super) fn decode_sum(value: &[u8]) -> Result<Sum, Failed> {
+    let mut decoder = Decoder::new(value, 1, "the sum of messages kept for later")?;
+    let sum = Sum { next: decoder.u64()?, count: decoder.u32()?, bytes: decoder.u64()? };
+    decoder.end()?;
+    Ok(sum)
+}
+
+fn size(stanza: &[u8]) -> u64 {
+    u64::try_from(stanza.len()).unwrap_or(u64::MAX)
+}
+
+impl Batch<'_> {
+    pub(super) fn offline_sum(&mut self, id: AccountId) -> Result<Sum, Failed> {
+        match self.bulk.get(OFFLINE_SUMS, &id_key(id))? {
+            Some(value) => decode_sum(&value),
+            None => Ok(Sum { next: 1, count: 0, bytes: 0 }),
+        }
+    }
+
+    pub(super) fn put_offline(&mut self, id: AccountId, stanza: &[u8]) -> Result<(), Failed> {
+        let mut sum = self.offline_sum(id)?;
+        let key = under(id, &sum.next.to_be_bytes());
+        sum.next = sum.next.checked_add(1).ok_or(Failed::Record("the sum of messages kept for later"))?;
+        sum.count = sum.count.saturating_add(1);
+        sum.bytes = sum.bytes.saturating_add(size(stanza));
+        self.bulk.put(OFFLINE, &key, &Encoder::new(1).rest(stanza).done())?;
+        self.bulk.put(OFFLINE_SUMS, &id_key(id), &sum.encode())
+    }
+
+    pub(super) fn remove_offline(&mut self, id: AccountId, up_to: u64) -> Result<(), Failed> {
+        let (from, to) = (id_key(id), under(id, &up_to.to_be_bytes()));
+        let span = (Bound::Included(from.as_slice()), Bound::Included(to.as_slice()));
+        let (mut count, mut bytes) = (0_u32, 0_u64);
+        self.bulk.scan(OFFLINE, span, |_, value| {
+            count = count.saturating_add(1);
+            bytes = bytes.saturating_add(size(value).saturating_sub(1));
+            Ok(true)
+        })?;
+        if count == 0 {
+            return Ok(());
+        }
+        let mut sum = self.offline_sum(id)?;
+        sum.count = sum.count.saturating_sub(count);
+        sum.bytes = sum.bytes.saturating_sub(bytes);
+        self.bulk.remove_span(OFFLINE, span)?;
+        self.bulk.put(OFFLINE_SUMS, &id_key(id), &sum.encode())
+    }
+
+    /// At least one message if there is any, however long it is.
+    pub(super) fn offline(
+        &mut self,
+        id: AccountId,
+        after: u64,
+        max: u32,
+        bytes: u32,
+    ) -> Result<Answer, Failed> {
+        let mut messages: Vec<(u64, Box<[u8]>)> = Vec::new();
+        let mut more = false;
+        let mut room = u64::from(bytes);
+        let max = usize::try_from(max).unwrap_or(usize::MAX).max(1);
+        let from = under(id, &after.to_be_bytes());
+        with_span_of(id, |(_, to)| {
+            self.bulk.scan(OFFLINE, (Bound::Excluded(&from), to), |key, value| {
+                let stanza = Decoder::new(value, 1, WHAT)?.rest();
+                if messages.len() >= max || (!messages.is_empty() && size(stanza) > room) {
+                    more = true;
+                    return Ok(false);
+                }
+                let number = key.get(8..).and_then(|number| number.try_into().ok());
+                let number = u64::from_be_bytes(number.ok_or(Failed::Record(WHAT))?);
+                room = room.saturating_sub(size(stanza));
+                messages.push((number, stanza.into()));
+                Ok(true)
+            })
+        })?;
+        Ok(Answer::Offline { messages, more })
+    }
+
+    pub(super) fn all_offline(&mut self) -> Result<u64, Failed> {
+        let mut count = 0_u64;
+        self.bulk.scan(OFFLINE_SUMS, (Bound::Unbounded, Bound::Unbounded), |_, value| {
+            count = count.saturating_add(u64::from(decode_sum(value)?.count));
+            Ok(true)
+        })?;
+        Ok(count)
+    }
+}

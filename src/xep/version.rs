@@ -1,0 +1,28 @@
+//! XEP-0092: Software Version
+//!
+//! The hub's name and version. Not the operating system, which is nobody's business.
+
+use crate::hub::extension::{Cx, Extension, Rule, Takes};
+use crate::xml::ns;
+
+/// The registry's entry.
+pub const VERSION: Extension = Extension {
+    number: 92,
+    name: "Software Version",
+    version: "1.1",
+    scope: "name and version of the hub",
+    features: &[ns::VERSION],
+    iq: &[Rule {
+        ns: ns::VERSION,
+        name: "query",
+        set: Some(false),
+        takes: Takes::DomainOrOwn,
+        run: |_, _| {
+            Ok(Cx::payload(|w| {
+                w.start("query").ns(ns::VERSION);
+                w.text_leaf("name", "Stonechat").text_leaf("version", env!("CARGO_PKG_VERSION")).end();
+            }))
+        },
+    }],
+    ..Extension::NEW
+};
