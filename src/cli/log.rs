@@ -33,8 +33,7 @@ impl Stderr {
         let Some(file) = record.file_static() else { return Some(0) };
         let mut causes = self.causes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let now = Instant::now();
-        let (since, count) =
-            causes.entry((file, record.line().unwrap_or(0))).or_insert((now, 0));
+        let (since, count) = causes.entry((file, record.line().unwrap_or(0))).or_insert((now, 0));
         let mut missed = 0;
         if now.duration_since(*since) >= WINDOW {
             missed = count.saturating_sub(BURST);
@@ -74,7 +73,9 @@ impl Log for Stderr {
         }
         // One event, one line, whatever a stranger called himself.
         for c in record.args().to_string().chars() {
-            if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}') {
+            if c.is_control()
+                || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+            {
                 line.extend(c.escape_unicode());
             } else {
                 line.push(c);
