@@ -137,7 +137,7 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
             return Err(wrong(place, &format!("{name} stands alone, without {value:?}")));
         }
         let bad = |why: String| wrong(place, &format!("{name} {value}: {why}; for example: {}", example(name)));
-        let mut listener = |list: &mut Vec<SocketAddr>| {
+        let listener = |list: &mut Vec<SocketAddr>| {
             let address = address(value).map_err(&bad)?;
             if !replaced.contains(&name.as_str()) {
                 list.clear();

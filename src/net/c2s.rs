@@ -425,10 +425,8 @@ impl Negotiation {
             return Err(Fail::Gone);
         }
         let bindings = tls.channel_bindings();
-        let bindings = stream::Bindings {
-            exporter: bindings.exporter,
-            server_end_point: bindings.server_end_point,
-        };
+        let bindings =
+            stream::Bindings { exporter: bindings.exporter, server_end_point: bindings.server_end_point };
         self.receiving.secured(bindings, tls.peer_spki());
         self.reader = new_reader(&self.shared);
         let mut plain = vec![0; 4096];

@@ -32,7 +32,6 @@ pub use session::{
 
 use crate::xml::Writer;
 use negotiate::{Goal, arrive};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use std::time::Instant;
 
 impl Session {
@@ -116,14 +115,7 @@ impl Client {
     }
 }
 
-/// Random bytes.
-fn random<const N: usize>() -> Result<[u8; N], Error> {
-    let mut bytes = [0u8; N];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map(|()| bytes).map_err(|_| Error::Invalid("the system gives no random numbers".to_owned()))
-}
-
 /// An id that nobody can guess.
 fn fresh_id() -> String {
-    random::<12>().unwrap_or_default().iter().map(|b| format!("{b:02x}")).collect()
+    crate::net::random::<12>().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -198,8 +198,7 @@ impl Attempt<'_> {
             allow_plain: true,
             lang: None,
         };
-        let seed = super::random().map_err(Miss::Final)?;
-        let mut half = Initiating::new(account, security, seed);
+        let mut half = Initiating::new(account, security, crate::net::random());
         half.start(&mut wire.out);
         let mut reader = self.reader();
         let mut encrypted = policy == Policy::Direct;
