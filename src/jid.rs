@@ -26,12 +26,9 @@ use precis_profiles::{OpaqueString, UsernameCaseMapped};
 use unicode_normalization::is_nfkc;
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
-/// The most bytes of a part in normal form (RFC 7622 §3.2, §3.3, §3.4).
+/// The most bytes of a part (RFC 7622 §3.2, §3.3, §3.4), in normal form and, so that nobody can
+/// make us map kilobytes which come to nothing, as written.
 const PART_MAX: usize = 1023;
-
-/// The most bytes of a part as it was written. Full-width ASCII, the longest ordinary spelling,
-/// shrinks to a third; what is longer still is only there to cost us time.
-const WRITTEN_MAX: usize = 3 * PART_MAX;
 
 /// The most bytes of a label, in the `xn--` form if it has one (RFC 1035 §2.3.4).
 const LABEL_MAX: usize = 63;
@@ -51,6 +48,9 @@ pub struct Jid<'a> {
 impl<'a> Jid<'a> {
     /// Reads an address and brings it into normal form (RFC 7622 §3.1).
     pub fn parse(text: &'a str) -> Result<Jid<'a>, Malformed> {
+        if let Some((at, slash)) = plain(text.as_bytes()) {
+            return Ok(Jid { text: Cow::Borrowed(text), at, slash });
+        }
         // "/" first: an "@" behind it belongs to the resourcepart.
         let (bare, resource) = match text.split_once('/') {
             Some((bare, resource)) => (bare, Some(resourcepart(resource)?)),
@@ -356,17 +356,17 @@ pub fn localpart(text: &str) -> Result<Cow<'_, str>, Malformed> {
     if text.is_empty() {
         return Err(Malformed::LocalEmpty);
     }
-    if text.len() <= PART_MAX && text.bytes().all(is_local) {
-        return Ok(Cow::Borrowed(text));
-    }
-    if text.len() > WRITTEN_MAX {
+    if text.len() > PART_MAX {
         return Err(Malformed::LocalLength);
+    }
+    if all(text.as_bytes(), LOCAL) {
+        return Ok(Cow::Borrowed(text));
     }
     let normal = match text.is_ascii() {
         true => Cow::Owned(text.to_ascii_lowercase()),
         false => settled(text, mapped_localpart)?,
     };
-    match normal.chars().find(|c| u8::try_from(*c).is_ok_and(|b| b.is_ascii() && !is_local(b))) {
+    match normal.chars().find(|c| u8::try_from(*c).is_ok_and(|b| b.is_ascii() && class(b) & LOCAL == 0)) {
         Some(c) => Err(Malformed::LocalCharacter(c)),
         None if normal.len() > PART_MAX => Err(Malformed::LocalLength),
         None => Ok(normal),
@@ -378,11 +378,11 @@ pub fn resourcepart(text: &str) -> Result<Cow<'_, str>, Malformed> {
     if text.is_empty() {
         return Err(Malformed::ResourceEmpty);
     }
-    if text.len() <= PART_MAX && text.bytes().all(is_resource) {
-        return Ok(Cow::Borrowed(text));
-    }
-    if text.len() > WRITTEN_MAX {
+    if text.len() > PART_MAX {
         return Err(Malformed::ResourceLength);
+    }
+    if all(text.as_bytes(), RESOURCE) {
+        return Ok(Cow::Borrowed(text));
     }
     if let Some(control) = text.chars().find(char::is_ascii_control) {
         return Err(Malformed::ResourceCharacter(control));
@@ -401,26 +401,29 @@ pub fn resourcepart(text: &str) -> Result<Cow<'_, str>, Malformed> {
 ///
 /// Underscores pass although host names have none, because machines on a LAN are called that way.
 pub fn domainpart(text: &str) -> Result<Cow<'_, str>, Malformed> {
-    if text.len() <= PART_MAX && is_host(text) {
-        return Ok(Cow::Borrowed(text));
-    }
-    if text.len() > WRITTEN_MAX {
+    if text.len() > PART_MAX {
         return Err(Malformed::DomainLength);
     }
+    if is_host(text) {
+        return Ok(Cow::Borrowed(text));
+    }
     let normal = if !text.is_ascii() {
-        Cow::Owned(internationalised(text)?)
+        internationalised(text)?
     } else {
         // RFC 7622 §3.2: a final dot is stripped before anything else is done with the name.
         let name = text.strip_suffix('.').unwrap_or(text);
         if let Some(address) = name.strip_prefix('[') {
-            Cow::Owned(ip_literal(address)?)
+            match ip_literal(address)? {
+                normal if normal == name => Cow::Borrowed(name),
+                normal => Cow::Owned(normal),
+            }
         } else if is_host(name) {
             Cow::Borrowed(name)
         } else {
             let name = name.to_ascii_lowercase();
             match is_host(&name) {
                 true => Cow::Owned(name),
-                false => Cow::Owned(internationalised(&name)?),
+                false => Cow::Owned(internationalised(&name)?.into_owned()),
             }
         }
     };
@@ -432,24 +435,109 @@ pub fn domainpart(text: &str) -> Result<Cow<'_, str>, Malformed> {
 
 /// ASCII that stands for itself in a localpart: `IdentifierClass` without upper case and without
 /// ``" & ' / : < > @`` (RFC 7622 §3.3.1).
-fn is_local(b: u8) -> bool {
-    matches!(b, b'!' | b'#'..=b'%' | b'('..=b'.' | b'0'..=b'9' | b';' | b'=' | b'?' | b'['..=b'~')
+const LOCAL: u8 = 1;
+/// ASCII that stands for itself in a resourcepart.
+const RESOURCE: u8 = 2;
+/// ASCII that stands for itself in a host name, wherever in a label it is.
+const HOST: u8 = 4;
+/// What ends a localpart or a domainpart: `@` and `/`.
+const SEPARATOR: u8 = 8;
+
+/// The classes of all bytes.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut rest: &mut [u8] = &mut classes;
+    let mut b = 0u8;
+    while let Some((class, after)) = rest.split_first_mut() {
+        if matches!(b, b'!' | b'#'..=b'%' | b'('..=b'.' | b'0'..=b'9' | b';' | b'=' | b'?' | b'['..=b'~') {
+            *class |= LOCAL;
+        }
+        if matches!(b, b' '..=b'~') {
+            *class |= RESOURCE;
+        }
+        if matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_') {
+            *class |= HOST;
+        }
+        if matches!(b, b'@' | b'/') {
+            *class |= SEPARATOR;
+        }
+        b = b.wrapping_add(1);
+        rest = after;
+    }
+    classes
+};
+
+/// The classes of a byte.
+fn class(b: u8) -> u8 {
+    CLASSES.get(usize::from(b)).copied().unwrap_or(0)
 }
 
-/// ASCII that stands for itself in a resourcepart.
-fn is_resource(b: u8) -> bool {
-    matches!(b, b' '..=b'~')
+/// Whether all bytes are of a class.
+fn all(bytes: &[u8], wanted: u8) -> bool {
+    bytes.iter().fold(wanted, |common, b| common & class(*b)) != 0
+}
+
+/// Where `@` and `/` are in an address that is ASCII and in normal form; 0 for one it has not.
+///
+/// This is asked for every stanza. `None` says nothing but that somebody must look more closely.
+fn plain(text: &[u8]) -> Option<(u16, u16)> {
+    let mut common = LOCAL;
+    let mut at = 0;
+    let mut rest = text;
+    for (place, b) in text.iter().enumerate() {
+        let class = class(*b);
+        if class & SEPARATOR != 0 {
+            if *b == b'@' {
+                if common == 0 || !matches!(place, 1..=PART_MAX) {
+                    return None;
+                }
+                at = place;
+                rest = text.split_at_checked(place)?.1.split_first()?.1;
+            }
+            break;
+        }
+        common &= class;
+    }
+    let domain = host(rest).filter(|length| *length <= PART_MAX)?;
+    let Some((b'/', resource)) = rest.split_at_checked(domain)?.1.split_first() else {
+        return Some((u16::try_from(at).ok()?, 0));
+    };
+    if !matches!(resource.len(), 1..=PART_MAX) || !all(resource, RESOURCE) {
+        return None;
+    }
+    let slash = text.len().checked_sub(resource.len())?.checked_sub(1)?;
+    Some((u16::try_from(at).ok()?, u16::try_from(slash).ok()?))
 }
 
 /// Whether this is a host name that is ASCII and in normal form.
 fn is_host(text: &str) -> bool {
-    text.as_bytes().split(|b| *b == b'.').all(|label| {
-        matches!(label.len(), 1..=LABEL_MAX)
-            && label.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
-            && label.first() != Some(&b'-')
-            && label.last() != Some(&b'-')
-            && !label.starts_with(b"xn--")
-    })
+    host(text.as_bytes()) == Some(text.len())
+}
+
+/// The length of the host name, ASCII and in normal form, that ends at a `/` or at the end.
+fn host(text: &[u8]) -> Option<usize> {
+    // Where the label starts, and the byte before this one.
+    let (mut start, mut last) = (0, b'.');
+    let ends = |start: usize, end: usize, last: u8| {
+        last != b'-' && matches!(end.saturating_sub(start), 1..=LABEL_MAX)
+    };
+    for (at, &b) in text.iter().enumerate() {
+        if class(b) & HOST == 0 {
+            match b {
+                b'.' if ends(start, at, last) => start = at.saturating_add(1),
+                b'-' if last != b'.' => {
+                    // A-labels are for IDNA to read.
+                    if last == b'-' && text.get(start..at) == Some(b"xn-") {
+                        return None;
+                    }
+                }
+                b'/' => return ends(start, at, last).then_some(at),
+                _ => return None,
+            }
+        }
+        last = b;
+    }
+    ends(start, text.len(), last).then_some(text.len())
 }
 
 /// `[…]` without its `[`, in the form of RFC 5952. Zones (`%eth0`) mean nothing to the other end.
@@ -459,7 +547,7 @@ fn ip_literal(text: &str) -> Result<String, Malformed> {
 }
 
 /// A name that is not plain ASCII, or that has `xn--` labels, or that is no name at all.
-fn internationalised(text: &str) -> Result<String, Malformed> {
+fn internationalised(text: &str) -> Result<Cow<'_, str>, Malformed> {
     /// All of ASCII but letters, digits, hyphen, dot, and the underscore.
     const DENIED: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
     let once = |text: &str| match Uts46::new().to_unicode(text.as_bytes(), DENIED, Hyphens::CheckFirstLast) {
@@ -485,10 +573,16 @@ fn internationalised(text: &str) -> Result<String, Malformed> {
     if ascii.split('.').any(|label| label.len() > LABEL_MAX) {
         return Err(Malformed::DomainLabel);
     }
+    if name.split('.').any(|label| label.starts_with("xn--")) {
+        return Err(Malformed::DomainName);
+    }
+    if name == text {
+        return Ok(Cow::Borrowed(text));
+    }
     // Whatever the tables say, a name that is another name the second time is nobody's.
-    match once(&name)? == name && !name.split('.').any(|label| label.starts_with("xn--")) {
-        true => Ok(name),
-        false => Err(Malformed::DomainName),
+    match once(&name)? == name {
+        true => Ok(Cow::Owned(name)),
+        false => Err(Malformed::Unsettled),
     }
 }
 
@@ -719,3 +813,6 @@ impl fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary: everything is in [`stonechat::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stonechat::cli::main()
+}

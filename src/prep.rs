@@ -62,3 +62,56 @@ impl fmt::Display for Unfit {
 }
 
 impl std::error::Error for Unfit {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// RFC 4013 §3.
+    #[test]
+    fn what_the_rfc_gives_as_examples() {
+        assert_eq!(password("I\u{ad}X").unwrap(), "IX");
+        assert_eq!(password("user").unwrap(), "user");
+        assert_eq!(password("USER").unwrap(), "USER");
+        assert_eq!(password("\u{aa}").unwrap(), "a");
+        assert_eq!(password("\u{2168}").unwrap(), "IX");
+        assert_eq!(password("\u{7}"), Err(Unfit::Character));
+        assert_eq!(password("\u{627}\u{31}"), Err(Unfit::Character));
+    }
+
+    #[test]
+    fn same_bytes_at_both_ends() {
+        assert_eq!(password("p\u{e9}").unwrap(), password("pe\u{301}").unwrap());
+        assert_eq!(password("a\u{a0}b").unwrap(), "a b");
+        assert!(matches!(password(" pa ss~ "), Ok(Cow::Borrowed(" pa ss~ "))));
+    }
+
+    #[test]
+    fn refused() {
+        assert_eq!(password(""), Err(Unfit::Empty));
+        assert_eq!(password("\u{ad}"), Err(Unfit::Empty));
+        assert_eq!(password("a\0b"), Err(Unfit::Character));
+        assert_eq!(password("a\u{e000}"), Err(Unfit::Character));
+        assert_eq!(password("hunter\u{1f600}"), Err(Unfit::TooNew));
+        assert!(password(&"a".repeat(1023)).is_ok());
+        assert_eq!(password(&"a".repeat(1024)), Err(Unfit::Length));
+        // Eighteen characters come of one.
+        assert_eq!(password(&"\u{fdfa}".repeat(341)), Err(Unfit::Length));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn never_panics_and_is_bounded(text in "\\PC{0,30}|.{0,30}|[ -~]{0,30}") {
+            if let Ok(prepared) = password(&text) {
+                prop_assert!(matches!(prepared.len(), 1..=PASSWORD_MAX));
+                prop_assert!(!prepared.chars().any(char::is_control));
+            }
+        }
+    }
+}

@@ -18,7 +18,7 @@ use crate::jid::{BareJid, FullJid, Jid};
 use crate::stanza::{self, Condition, Stanza};
 use crate::store::change::{Answer, Ask, Change, Loaded};
 use crate::stream;
-use crate::xml::{Caps, Scan, Scope, Span};
+use crate::xml::{Caps, Scan, Scope, Span, Writer};
 use account::{Account, Session};
 use extension::Extension;
 use limits::Limits;
@@ -132,8 +132,24 @@ impl Hub {
             Input::Bind { ticket, account, resource, lang } => {
                 self.bind(sink, ticket, account, resource, lang)
             }
+            Input::Drained { session } => {
+                if self.session(session).is_some_and(|s| s.priority() >= Some(0)) {
+                    self.fetch_offline(sink, session);
+                }
+            }
             Input::Closed { session } => self.closed(sink, session),
         }
+    }
+
+    /// The stream features of all extensions, for after login (RFC 6120 §4.3.2).
+    pub fn stream_features(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut w = Writer::new(&mut out);
+        for features in self.extensions.iter().filter_map(|e| e.stream_features) {
+            features(self, &mut w);
+        }
+        drop(w);
+        out
     }
 
     /// How many sessions there are.

@@ -56,6 +56,11 @@ pub enum Input<'a> {
         /// What.
         stanza: &'a Stanza<'a>,
     },
+    /// A session that was too slow has taken all that waited for it.
+    Drained {
+        /// Which.
+        session: SessionId,
+    },
     /// A session is gone, however that came about.
     Closed {
         /// Which.

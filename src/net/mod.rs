@@ -1,1 +1,47 @@
-//! x
+//! The ring around the two cores: sockets, TLS, DNS, clock and random. The only place that waits.
+
+pub mod c2s;
+pub mod cert;
+pub mod client;
+pub mod console;
+pub mod desk;
+pub mod dns;
+mod drive;
+pub mod listen;
+pub mod notify;
+mod outbox;
+mod register;
+pub mod ring;
+pub mod tls;
+pub mod work;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Fresh random bytes.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // getrandom(2), which can fail only on a kernel older than any that we run on; a key of zeros
+    // would be worse than no hub.
+    if ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).is_err() {
+        log::error!("the system gives no random numbers");
+        std::process::abort();
+    }
+    bytes
+}
+
+/// Salts for the keys of a new password.
+pub fn salts() -> [[u8; 16]; 2] {
+    [random(), random()]
+}
+
+/// Reads a file that somebody else may have written, and not more of it than `max` bytes.
+fn read_capped(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is too large"));
+    }
+    Ok(bytes)
+}

@@ -12,6 +12,7 @@
 use super::failed::Failed;
 use super::files::{self, Files};
 use super::schema::{self, ACCOUNTS_FILE, BULK_FILE, Layout, Table};
+use super::worker::FLOOR;
 use redb::backends::FileBackend;
 use redb::{Builder, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use rustix::fs::{CWD, RenameFlags};
@@ -38,11 +39,20 @@ impl Snapshot {
     }
 }
 
-/// Writes a file that must not exist yet; it has its name once it is whole and on disk. The
-/// answer is its size.
-pub(super) fn write(snapshot: &Snapshot, file: &Path, stop: &AtomicBool) -> Result<u64, Failed> {
+/// Writes a file that must not exist yet; it has its name once it is whole and on disk. `at_most`
+/// is about how large it can get: it must not fill the disk under the running store. The answer is its size.
+pub(super) fn write(
+    snapshot: &Snapshot,
+    file: &Path,
+    at_most: u64,
+    stop: &AtomicBool,
+) -> Result<u64, Failed> {
     if fs::symlink_metadata(file).is_ok() {
         return Err(Failed::Exists(file.into()));
+    }
+    let (free, need) = (files::free(directory_of(file))?, at_most.saturating_add(FLOOR));
+    if free < need {
+        return Err(Failed::NoSpace { free, need });
     }
     let unfinished = beside(file, ".partial");
     let backend = files::open_own(&unfinished, OpenOptions::new().read(true).write(true).create_new(true))?;
@@ -151,9 +161,13 @@ fn rename_new(from: &Path, to: &Path) -> Result<(), Failed> {
         }
         Err(error) => return Err(Failed::io(to, &error.into())),
     }
-    match to.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => files::sync_dir(parent),
-        _ => files::sync_dir(Path::new(".")),
+    files::sync_dir(directory_of(to))
+}
+
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

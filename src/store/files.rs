@@ -40,7 +40,11 @@ pub(super) fn lock(dir: &Path) -> Result<File, Failed> {
     if found.uid() != rustix::process::geteuid().as_raw() {
         return Err(foreign("belongs to another user"));
     }
-    if found.mode() & 0o7777 != 0o700 {
+    if found.mode() & 0o077 != 0 {
+        // Somebody's home or /tmp, given by mistake, is not ours to close to others.
+        if !holds_only_ours(dir).map_err(io)? {
+            return Err(foreign("is open to other users and holds files that are not ours"));
+        }
         log::warn!("{} was open to others; making it private", dir.display());
         fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(io)?;
     }
@@ -53,6 +57,16 @@ pub(super) fn lock(dir: &Path) -> Result<File, Failed> {
         Err(TryLockError::WouldBlock) => Err(Failed::Locked(dir.into())),
         Err(TryLockError::Error(error)) => Err(Failed::io(&path, &error)),
     }
+}
+
+fn holds_only_ours(dir: &Path) -> std::io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if ![ACCOUNTS_FILE.file, BULK_FILE.file, LOCK_FILE].iter().any(|ours| name == *ours) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Opens a file of ours: no link, not somebody else's, readable to nobody else.
@@ -75,7 +89,7 @@ pub(super) fn open_own(path: &Path, options: &mut OpenOptions) -> Result<File, F
     if found.uid() != rustix::process::geteuid().as_raw() {
         return Err(foreign("belongs to another user"));
     }
-    if found.mode() & 0o7777 != 0o600 {
+    if found.mode() & 0o177 != 0 {
         file.set_permissions(Permissions::from_mode(0o600)).map_err(|error| Failed::io(path, &error))?;
     }
     Ok(file)
@@ -176,13 +190,18 @@ pub(super) fn open_database<B: StorageBackend>(
         return Err(corrupt("it is empty".into()));
     }
     let shown = path.display().to_string();
+    let said = std::cell::Cell::new(false);
     let backend = wrap(FileBackend::new(file)?);
     // redb reports damage as an error where it looks for it and may panic where it does not.
     let opened = catch_unwind(AssertUnwindSafe(|| {
         Builder::new()
             .set_cache_size(cache)
             .set_check_integrity_on_open(verify)
-            .set_repair_callback(move |_| log::info!("{shown} was not closed in order; checking it"))
+            .set_repair_callback(move |_| {
+                if !said.replace(true) {
+                    log::info!("{shown} was not closed in order; checking it");
+                }
+            })
             .create_with_backend(backend)
     }));
     match opened {
@@ -253,7 +272,7 @@ fn random_pair() -> Result<[u8; 16], Failed> {
     read.map(|()| pair).map_err(|error| Failed::io(source, &error))
 }
 
-/// How large the files are and how much room is left beside them.
+/// How large the files are together.
 pub(super) fn sizes(dir: &Path) -> Result<u64, Failed> {
     let mut sum = 0_u64;
     for layout in [&ACCOUNTS_FILE, &BULK_FILE] {

@@ -71,7 +71,7 @@ impl Redo {
 
 const WHAT: &str = "the journal";
 
-fn encode(number: u64, entries: &[Redo]) -> Vec<u8> {
+pub(super) fn encode(number: u64, entries: &[Redo]) -> Vec<u8> {
     let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
     let header = Encoder::new(1).u64(number).u32(count);
     entries.iter().fold(header, |to, entry| entry.encode(to)).done()
@@ -138,7 +138,7 @@ impl Batch<'_> {
 
     /// Before the commits: notes what spans both files, or sweeps out the note before.
     pub(super) fn write_journal(&mut self) -> Result<(), Failed> {
-        if self.journal.is_empty() {
+        if self.journal.is_empty() || !self.bulk.writing() {
             if self.accounts.writing() {
                 self.accounts.remove(META, JOURNAL_KEY)?;
             }

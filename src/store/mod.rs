@@ -23,6 +23,8 @@ mod record;
 mod rosters;
 mod schema;
 mod side;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use backup::restore;
@@ -31,6 +33,7 @@ pub use failed::Failed;
 use change::{Answer, Ask, Change, Job};
 use redb::StorageBackend;
 use redb::backends::FileBackend;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -84,7 +87,13 @@ impl Store {
         let lock = files::lock(dir)?;
         let reopen = {
             let dir = dir.to_path_buf();
-            move || files::open(&dir, &wrap)
+            move || {
+                // redb may panic over damage that it does not expect.
+                let opened = catch_unwind(AssertUnwindSafe(|| files::open(&dir, &wrap)));
+                opened.unwrap_or_else(|_| {
+                    Err(Failed::Corrupt { path: dir.clone(), error: "it cannot be read".into() })
+                })
+            }
         };
         let counters = Arc::new(Counters {
             waiting: AtomicUsize::new(0),
@@ -122,6 +131,7 @@ impl Store {
             None => Some(job),
         };
         if let Some(job) = refused {
+            self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
             (job.then)(Answer::Failed(Failed::Closed.to_string()));
         }
     }

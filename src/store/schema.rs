@@ -68,7 +68,18 @@
 //! # Why no quick repair
 //!
 //! redb's `set_quick_repair` saves the allocator's state with each commit and commits in two
-//! phases. Measured numbers follow.
+//! phases, so that opening after a crash need not walk the file. Measured with 500 accounts and
+//! 36 MB of messages, the commit of one small change: 31 KB of writes and 3.7 ms without it, 44 KB and 7
+//! to 9 ms with it; opening after a crash: 116 ms without, 61 ms with. Commits happen all day and
+//! wear out the card, crashes hardly ever, and accounts are verified in full anyway: so we do
+//! without. Should bulk come to hold hundreds of megabytes, such a commit when the hub has been
+//! idle for a minute would be the cheap way to have both.
+//!
+//! # Why a table of its own for the sums
+//!
+//! As message number 0 among the messages, a sum saves a fifth of what a single commit writes while queues are
+//! short, but with 20,000 messages waiting a batch of 200 writes twice as much (19 KB for each message
+//! instead of 10): hundreds of scattered pages instead of a few where all sums are neighbours.
 
 use super::failed::Failed;
 use super::record::Encoder;

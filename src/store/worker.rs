@@ -8,6 +8,7 @@ use super::failed::Failed;
 use super::files::{self, Files};
 use std::collections::HashMap;
 use std::fs::File;
+use std::mem::Discriminant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,22 +23,26 @@ const MAX_JOBS: usize = 4096;
 const MAX_BYTES: usize = 4 << 20;
 /// Room that must be left on the disk before anything is added. redb refuses all further work,
 /// reading too, once a write has failed, so it must not come to that.
-const FLOOR: u64 = 4 << 20;
+pub(super) const FLOOR: u64 = 4 << 20;
 /// The same for jobs that only remove: they need a few pages to make room.
 const FLOOR_REMOVING: u64 = 512 << 10;
 
 pub(super) struct Worker {
-    pub(super) dir: PathBuf,
+    dir: PathBuf,
     /// `None` after a failure, until the files can be opened again.
-    pub(super) files: Option<Files>,
-    pub(super) reopen: Box<dyn Fn() -> Result<Files, Failed> + Send>,
-    pub(super) free: Box<dyn Fn() -> Result<u64, Failed> + Send>,
-    pub(super) seen: Seen,
-    pub(super) counters: Arc<Counters>,
-    pub(super) backup: Option<JoinHandle<()>>,
-    pub(super) stop_backup: Arc<AtomicBool>,
+    files: Option<Files>,
+    reopen: Box<dyn Fn() -> Result<Files, Failed> + Send>,
+    free: Box<dyn Fn() -> Result<u64, Failed> + Send>,
+    seen: Seen,
+    counters: Arc<Counters>,
+    backup: Option<JoinHandle<()>>,
+    /// False again before the backup's answer is given.
+    backing_up: Arc<AtomicBool>,
+    stop_backup: Arc<AtomicBool>,
+    /// The kind of trouble that the log has a line about already.
+    complained: Option<Discriminant<Failed>>,
     /// Dropped last: the directory is ours until the files are closed.
-    pub(super) lock: File,
+    lock: File,
 }
 
 impl Worker {
@@ -57,7 +62,9 @@ impl Worker {
             seen: HashMap::new(),
             counters,
             backup: None,
+            backing_up: Arc::default(),
             stop_backup: Arc::default(),
+            complained: None,
             lock,
         }
     }
@@ -95,7 +102,7 @@ impl Worker {
                 self.run(rest);
             }
             Err(failed) => {
-                log::error!("store: {failed}");
+                self.complain(&failed);
                 for job in jobs {
                     self.tell(job, Answer::Failed(failed.to_string()));
                 }
@@ -120,15 +127,26 @@ impl Worker {
         match broken {
             None => self.files = Some(files),
             Some(failed) => {
-                log::error!("store: {failed}; closing the files to open them again");
+                self.complain(&failed);
                 close_files(files);
             }
         }
         if let Ok(done) = &result {
+            if done.commits > 0 && done.broken.is_none() {
+                self.complained = None;
+            }
             self.counters.commits.fetch_add(done.commits, Ordering::Relaxed);
             self.counters.bytes.fetch_add(done.bytes, Ordering::Relaxed);
         }
         result
+    }
+
+    /// One line for each kind of trouble until a commit succeeds again, however many jobs it hits.
+    fn complain(&mut self, failed: &Failed) {
+        let kind = std::mem::discriminant(failed);
+        if self.complained.replace(kind) != Some(kind) {
+            log::error!("store: {failed}");
+        }
     }
 
     fn check_room(&self, jobs: &[Job]) -> Result<(), Failed> {
@@ -172,27 +190,31 @@ impl Worker {
 
     /// The moment of the backup is now; the copying is somebody else's work.
     fn start_backup(&mut self, file: PathBuf, job: Job) {
-        if self.backup.as_ref().is_some_and(|running| !running.is_finished()) {
+        if self.backing_up.load(Ordering::Acquire) {
             return tell(job, Answer::Backup(Err("another backup is still running".into())));
         }
         let snapshot = match self.files.as_ref().ok_or(Failed::Closed).and_then(Snapshot::take) {
             Ok(snapshot) => snapshot,
             Err(failed) => return tell(job, Answer::Backup(Err(failed.to_string()))),
         };
-        let stop = self.stop_backup.clone();
+        let (stop, running) = (self.stop_backup.clone(), self.backing_up.clone());
+        let size = files::sizes(&self.dir).unwrap_or(0);
         // The job is handed over through here so that it is still ours if there is no thread.
         let (hand, over) = std::sync::mpsc::channel();
         let copying = move || {
             let Ok(job) = over.recv() else { return };
-            let written = catch_unwind(AssertUnwindSafe(|| backup::write(&snapshot, &file, &stop)));
+            let written = catch_unwind(AssertUnwindSafe(|| backup::write(&snapshot, &file, size, &stop)));
             let written = written.unwrap_or(Err(Failed::Panicked));
             drop(snapshot);
+            running.store(false, Ordering::Release);
             tell(job, Answer::Backup(written.map_err(|failed| failed.to_string())));
         };
         match std::thread::Builder::new().name("store-backup".into()).spawn(copying) {
             Ok(thread) => {
                 self.backup = Some(thread);
+                self.backing_up.store(true, Ordering::Release);
                 if let Err(unsent) = hand.send(job) {
+                    self.backing_up.store(false, Ordering::Release);
                     tell(unsent.0, Answer::Backup(Err(Failed::Panicked.to_string())));
                 }
             }
@@ -205,7 +227,7 @@ impl Worker {
         if let Some(backup) = self.backup.take() {
             drop(backup.join());
         }
-        let Some(files) = self.files.take() else { return Err(Failed::Closed) };
+        let files = self.files.take().map_or_else(|| (self.reopen)(), Ok)?;
         let result = if self.seen.is_empty() {
             Ok(())
         } else {

@@ -6,7 +6,7 @@
 //! judge; the framer may cut nonsense, but never two elements where the scan would see one.
 
 use super::{Cap, Error};
-use memchr::{memchr, memchr3};
+use memchr::memchr;
 
 /// What stands at the front of the buffer, with the number of bytes it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -335,7 +335,9 @@ fn find(needle: u8, buf: &[u8], from: usize) -> Option<usize> {
 
 /// The place of the next quote or `>` at or behind `from`, and which of them it is.
 fn find3(buf: &[u8], from: usize) -> Option<(usize, u8)> {
-    let n = memchr3(b'>', b'\'', b'"', buf.get(from..)?)?.checked_add(from)?;
+    // Names are short: a plain loop is there before memchr has begun.
+    let behind = buf.get(from..)?.iter();
+    let n = behind.copied().position(|b| matches!(b, b'>' | b'\'' | b'"'))?.checked_add(from)?;
     Some((n, *buf.get(n)?))
 }
 
@@ -435,5 +437,212 @@ impl Reader {
             self.left = rest.to_vec();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+    use Kind::*;
+
+    const STREAM: &str = "\u{FEFF}<?xml version='1.0'?>\r\n<stream:stream to='a>b' xmlns=\"jabber:client\" \
+        xmlns:stream='http://etherx.jabber.org/streams'><iq id='1'/> \n <message to='</message>'><body>1 > 0 &lt;\
+        <![CDATA[</body> ]] ]>]]]>]]]]></body><a><b c=\"/>\"/></a></message><presence/>\t</stream:stream >\n";
+
+    /// What a stream is made of when it comes in these pieces; neighbouring keep-alives joined.
+    fn frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<(Kind, Vec<u8>)>, Error> {
+        let mut reader = Reader::new(10_000, 8);
+        let mut frames: Vec<(Kind, Vec<u8>)> = Vec::new();
+        for piece in pieces {
+            reader.feed(piece, |kind, bytes| {
+                match frames.last_mut() {
+                    Some((Keepalive, before)) if kind == Keepalive => before.extend_from_slice(bytes),
+                    _ => frames.push((kind, bytes.to_vec())),
+                }
+                Ok::<_, Error>(Flow::Go)
+            })?;
+        }
+        assert_eq!(reader.is_empty(), reader.framer.looked() == 0);
+        Ok(frames)
+    }
+
+    fn header(framer: &mut Framer) {
+        assert_eq!(framer.next(b"<stream:stream>"), Ok(Some(Frame::Header(15))));
+    }
+
+    fn first(bytes: &[u8]) -> Result<Option<Frame>, Error> {
+        let mut framer = Framer::new(1000, 8);
+        header(&mut framer);
+        framer.next(bytes)
+    }
+
+    #[test]
+    fn a_stream_is_cut() {
+        let whole = frames([STREAM.as_bytes()]).unwrap();
+        let kinds: Vec<_> = whole.iter().map(|(kind, _)| *kind).collect();
+        let expected = [Header, Element, Keepalive, Element, Element, Keepalive, Footer, Keepalive];
+        assert_eq!(kinds, expected);
+        assert_eq!(whole[1].1, b"<iq id='1'/>");
+        assert!(whole[3].1.ends_with(b"</message>"));
+        assert_eq!(whole[6].1, b"</stream:stream >");
+        assert_eq!(whole.iter().map(|(_, bytes)| bytes.len()).sum::<usize>(), STREAM.len());
+    }
+
+    #[test]
+    fn every_split_cuts_the_same() {
+        let bytes = STREAM.as_bytes();
+        let whole = frames([bytes]).unwrap();
+        for n in 0..=bytes.len() {
+            let (one, other) = bytes.split_at(n);
+            assert_eq!(frames([one, other]).unwrap(), whole, "split at {n}");
+        }
+        for n in 1..8 {
+            assert_eq!(frames(bytes.chunks(n)).unwrap(), whole, "in pieces of {n}");
+        }
+        // a left-over longer than one chunk
+        let long = format!("<stream:stream><a>{}</a><b/><c/>", "x".repeat(3 * CHUNK));
+        let whole = frames([long.as_bytes()]).unwrap();
+        for n in [20, CHUNK, CHUNK + 20, long.len() - 6, long.len() - 1] {
+            let (one, other) = long.as_bytes().split_at(n);
+            assert_eq!(frames([one, other]).unwrap(), whole, "split at {n}");
+        }
+    }
+
+    #[test]
+    fn every_split_refuses_the_same() {
+        for (bad, error) in [
+            ("<stream:stream><a><!-- c --></a>", Error::RestrictedXml),
+            ("<stream:stream> <!DOCTYPE a>", Error::RestrictedXml),
+            ("<stream:stream><?pi?>", Error::RestrictedXml),
+            ("<stream:stream>x", Error::NotWellFormed),
+            ("<stream:stream><a/>x", Error::NotWellFormed),
+            ("<stream:stream></stream:strea>", Error::NotWellFormed),
+            ("<stream:stream></stream:streams>", Error::NotWellFormed),
+            ("<stream:stream></stream:stream><a/>", Error::NotWellFormed),
+            ("</stream:stream>", Error::NotWellFormed),
+            ("<?xml-style?><stream:stream>", Error::RestrictedXml),
+            (" <?xml version='1.0'?><stream:stream>", Error::RestrictedXml),
+            ("<?xml version='1.0'?><?xml version='1.0'?>", Error::RestrictedXml),
+            ("<!DOCTYPE stream><stream:stream>", Error::RestrictedXml),
+            ("\u{FFFE}<stream:stream>", Error::NotWellFormed),
+            ("\u{FEFF}\u{FEFF}<stream:stream>", Error::NotWellFormed),
+            ("<stream:stream><a><a><a><a><a><a><a><a><a>", Error::TooBig(Cap::Depth)),
+        ] {
+            let bytes = bad.as_bytes();
+            assert_eq!(frames([bytes]), Err(error), "{bad}");
+            assert_eq!(frames(bytes.chunks(1)), Err(error), "{bad} byte by byte");
+            for n in 0..=bytes.len() {
+                let (one, other) = bytes.split_at(n);
+                assert_eq!(frames([one, other]), Err(error), "{bad} split at {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn refused_as_soon_as_seen() {
+        for bad in ["<!", "<?", "<a><?", "<a><!-", "<a><!D", "<a><![I"] {
+            assert_eq!(first(bad.as_bytes()), Err(Error::RestrictedXml), "{bad}");
+        }
+        for bad in ["x", "</s:", "</stream:x", "&"] {
+            assert_eq!(first(bad.as_bytes()), Err(Error::NotWellFormed), "{bad}");
+        }
+        assert_eq!(first(b"<a><![CDATA["), Ok(None));
+    }
+
+    #[test]
+    fn caps_at_their_edges() {
+        let mut framer = Framer::new(15, 2);
+        header(&mut framer);
+        assert_eq!(framer.next(b"<a><b></b>  </a>"), Err(Error::TooBig(Cap::Bytes)));
+        let mut framer = Framer::new(15, 2);
+        header(&mut framer);
+        assert_eq!(framer.next(b"<a><b></b> </a>"), Ok(Some(Frame::Element(15))));
+        assert_eq!(framer.next(b"<a><b></b> </a> "), Ok(Some(Frame::Element(15))));
+        // as much whitespace as there may be is nobody's frame
+        assert_eq!(framer.next(&[b' '; 100]), Ok(Some(Frame::Keepalive(100))));
+        assert_eq!(framer.next(b"<a><b><c/></b></a>"), Err(Error::TooBig(Cap::Depth)));
+
+        let mut framer = Framer::new(14, 2);
+        assert_eq!(framer.next(b"<stream:stream>"), Err(Error::TooBig(Cap::Bytes)));
+        let mut framer = Framer::new(15, 2);
+        header(&mut framer);
+        assert_eq!(framer.next(b"<a>............"), Ok(None));
+        framer.set_max_bytes(20);
+        assert_eq!(framer.next(b"<a>.............</a>"), Ok(Some(Frame::Element(20))));
+    }
+
+    #[test]
+    fn each_byte_is_looked_at_once() {
+        // threat A12: were it not so, this would take minutes
+        let mut framer = Framer::new(1 << 20, 8);
+        header(&mut framer);
+        let element = format!("<a b='{0}'>{0}<![CDATA[{0}]]></a>", "x".repeat(80_000));
+        for n in 0..element.len() {
+            assert_eq!(framer.next(&element.as_bytes()[..n]), Ok(None));
+            assert_eq!(framer.looked(), n);
+        }
+        assert_eq!(framer.next(element.as_bytes()), Ok(Some(Frame::Element(element.len()))));
+        assert_eq!(framer.looked(), 0);
+    }
+
+    #[test]
+    fn stop_keeps_what_follows() {
+        let mut reader = Reader::new(1000, 8);
+        let mut seen = Vec::new();
+        let mut one = |reader: &mut Reader, bytes: &[u8]| {
+            reader
+                .feed(bytes, |kind, bytes| {
+                    seen.push((kind, String::from_utf8(bytes.to_vec()).unwrap()));
+                    Ok::<_, Error>(Flow::Stop)
+                })
+                .unwrap();
+        };
+        one(&mut reader, b"<stream:stream><auth/><stream:stream><a/><b");
+        one(&mut reader, b"");
+        assert!(!reader.is_empty());
+        reader.restart();
+        one(&mut reader, b"");
+        one(&mut reader, b"/>");
+        one(&mut reader, b"");
+        assert!(reader.is_empty());
+        one(&mut reader, b"");
+        let seen: Vec<_> = seen.iter().map(|(kind, text)| (*kind, text.as_str())).collect();
+        let expected = [
+            (Header, "<stream:stream>"),
+            (Element, "<auth/>"),
+            (Header, "<stream:stream>"),
+            (Element, "<a/>"),
+            (Element, "<b/>"),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(reader.left.capacity(), 0);
+
+        reader.feed(b"<c", |_, _| Ok::<_, Error>(Flow::Go)).unwrap();
+        assert!(!reader.is_empty());
+        reader.clear();
+        reader.restart();
+        assert!(reader.is_empty());
+    }
+
+    #[test]
+    fn an_error_of_the_reader_ends_the_feeding() {
+        #[derive(Debug, PartialEq)]
+        enum Mine {
+            Xml(Error),
+            Enough,
+        }
+        impl From<Error> for Mine {
+            fn from(error: Error) -> Mine {
+                Mine::Xml(error)
+            }
+        }
+        let mut reader = Reader::new(1000, 8);
+        let fed = reader.feed(b"<stream:stream><a/>", |kind, _| match kind {
+            Header => Ok(Flow::Go),
+            _ => Err(Mine::Enough),
+        });
+        assert_eq!(fed, Err(Mine::Enough));
+        assert_eq!(reader.feed(b"x", |_, _| Ok::<_, Mine>(Flow::Go)), Err(Mine::Xml(Error::NotWellFormed)));
     }
 }

@@ -1,14 +1,18 @@
 //! XML as RFC 6120 §11 wants it: cutting the byte stream into first-level elements, judging
 //! them in full before anybody else sees them, and writing.
 
+mod cursor;
 pub mod framer;
 mod names;
+mod namespaces;
 pub mod ns;
+pub mod read;
 pub mod scan;
 pub mod writer;
 
 pub use framer::{Flow, Frame, Framer, Kind, Reader};
-pub use scan::{Attr, Caps, Child, Ns, Scan, Scope, Span, attributes, redeclare, unescape};
+pub use read::{attributes, redeclare, unescape};
+pub use scan::{Attr, Caps, Child, Ns, Scan, Scope, Span};
 pub use writer::Writer;
 
 /// Why bytes from the wire were refused. Each is a stream error of RFC 6120 §4.9.3.
@@ -40,3 +44,6 @@ pub enum Cap {
     /// Elements in the whole element.
     Elements,
 }
+
+#[cfg(test)]
+mod tests;

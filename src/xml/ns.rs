@@ -80,3 +80,9 @@ pub const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
 pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// XEP-0205: condition for a stanza over the size limit.
 pub const ERRORS: &str = "urn:xmpp:errors";
+/// XEP-0066: Out of Band Data, in a message.
+pub const OOB: &str = "jabber:x:oob";
+/// XEP-0172: User Nickname.
+pub const NICK: &str = "http://jabber.org/protocol/nick";
+/// XEP-0004: Data Forms.
+pub const DATA: &str = "jabber:x:data";

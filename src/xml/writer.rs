@@ -3,7 +3,7 @@
 //! Every value passes through one of two escapes on its way out, so nothing that came from outside
 //! can become markup of ours (threat A8).
 
-use super::scan::is_char;
+use super::cursor::is_char;
 
 /// So many open elements need no memory of their own; we never write deeper.
 const DEPTH: usize = 16;
@@ -217,6 +217,88 @@ impl Drop for Writer<'_> {
     fn drop(&mut self) {
         while self.depth > 0 {
             self.end();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(write: impl FnOnce(&mut Writer)) -> String {
+        let mut out = Vec::new();
+        write(&mut Writer::new(&mut out));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn elements() {
+        let iq = written(|w| {
+            w.start("iq").attr("type", "result").opt("id", Some("a")).opt("to", None);
+            w.start("query").ns("urn:q").leaf("x", "urn:x").text_leaf("y", "1 < 2").text_leaf("z", "").end();
+            w.raw(b"<judged/>").raw(b"").end();
+        });
+        let expected = "<iq type='result' id='a'><query xmlns='urn:q'><x xmlns='urn:x'/><y>1 &lt; 2</y><z/></query>\
+            <judged/></iq>";
+        assert_eq!(iq, expected);
+    }
+
+    #[test]
+    fn headers_stay_open() {
+        let header = written(|w| {
+            w.xml_declaration();
+            w.start("stream:stream").attr("xmlns:stream", "s").open_tag();
+            w.start("stream:features");
+        });
+        assert_eq!(header, "<?xml version='1.0'?><stream:stream xmlns:stream='s'><stream:features/>");
+    }
+
+    #[test]
+    fn what_is_open_gets_closed() {
+        assert_eq!(written(|w| _ = w.start("a").start("b").text("c")), "<a><b>c</b></a>");
+        assert_eq!(written(|w| _ = w.end().end()), "");
+        // deeper than we ever write, still well-formed
+        let deep = written(|w| (0..40).for_each(|i| _ = w.start(if i % 2 == 0 { "a" } else { "b" })));
+        assert!(deep.contains("<a><b/></a></b>"), "{deep}");
+        roxmltree::Document::parse(&deep).unwrap();
+    }
+
+    #[test]
+    fn an_id_cannot_become_a_stanza() {
+        // threat A8
+        let id = "x'/><message to='c'/>\"&\t\n\r<![CDATA[]]>";
+        let iq = written(|w| _ = w.start("iq").attr("id", id).text(id));
+        let document = roxmltree::Document::parse(&iq).unwrap();
+        let root = document.root_element();
+        assert_eq!(root.attribute("id"), Some(id));
+        assert_eq!(root.text(), Some(id));
+        assert_eq!(root.children().count(), 1);
+        assert_eq!(written(|w| _ = w.start("a").attr("b", "\t\n\r")), "<a b='&#9;&#10;&#13;'/>");
+    }
+
+    #[test]
+    fn what_xml_lacks_is_replaced() {
+        let text = written(|w| _ = w.start("a").attr("b", "\0\u{1B}c\u{FFFE}").text("\u{FFFF}\u{8}é"));
+        assert_eq!(text, "<a b='\u{FFFD}\u{FFFD}c\u{FFFD}'>\u{FFFD}\u{FFFD}é</a>");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_written_reads_back(value in any::<String>(), text in any::<String>()) {
+            let element = written(|w| _ = w.start("a").attr("b", &value).text(&text));
+            let known = |s: &str| s.replace(|c| !is_char(c), "\u{FFFD}");
+            let document = roxmltree::Document::parse(&element).unwrap();
+            let root = document.root_element();
+            prop_assert_eq!(root.attribute("b").unwrap(), known(&value));
+            prop_assert_eq!(root.text().unwrap_or(""), known(&text));
+            // and the judge has nothing against it
+            let mut scan = crate::xml::Scan::new();
+            let judged = scan.element(element.as_bytes(), &Default::default(), &Default::default()).unwrap();
+            prop_assert_eq!(crate::xml::unescape(scan.attr(judged, "b").unwrap()), known(&value));
         }
     }
 }

@@ -1,0 +1,406 @@
+//! `stonechat serve`: the hub.
+
+use super::Local;
+use super::exit::{Exit, Failure};
+use super::options::{self, Options};
+use crate::hub::{Hub, Names};
+use crate::net::cert::{self, Identity};
+use crate::net::ring::{Shared, Stop};
+use crate::net::{self, c2s::Mode, console, listen, notify::Notify, tls::ServerTls};
+use crate::store::{self, Store};
+use crate::stream::{Condition, Settings};
+use crate::xep;
+use argh::{ArgsInfo, FromArgs};
+use smol::stream::StreamExt;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// Run the hub: a chat server for the network you are in.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "serve",
+    example = "Start with nothing but this, then add a user from another terminal:\n\n  stonechat serve\n  stonechat user add alice",
+    example = "A domain of one's own, and people who come with an invitation:\n\n  stonechat serve --domain camp.local --registration invite",
+    note = "Every option may stand in a file (--config FILE), one per line: domain camp.local",
+    note = "SIGTERM and Ctrl-C end it, SIGHUP reads the file and the certificate again."
+)]
+pub struct Serve {
+    /// directory for accounts, messages and keys (default: /var/lib/stonechat for root, else ~/.local/share/stonechat)
+    #[argh(option, arg_name = "dir")]
+    data: Option<String>,
+    /// domain of the accounts (default: the host's name under .local)
+    #[argh(option, arg_name = "name")]
+    domain: Option<String>,
+    /// one more name for the domain; repeatable
+    #[argh(option, arg_name = "name")]
+    alias: Vec<String>,
+    /// listener for clients with STARTTLS (default [::]:5222); repeatable
+    #[argh(option, arg_name = "address:port")]
+    c2s: Vec<String>,
+    /// listener for clients with direct TLS (default [::]:5223); repeatable
+    #[argh(option, arg_name = "address:port")]
+    c2s_tls: Vec<String>,
+    /// listener that does not require TLS, for devices that can't; repeatable
+    #[argh(option, arg_name = "address:port")]
+    c2s_plain: Vec<String>,
+    /// listener for other servers (not in this version)
+    #[argh(option, arg_name = "address:port")]
+    s2s: Vec<String>,
+    /// listener for other servers with direct TLS (not in this version)
+    #[argh(option, arg_name = "address:port")]
+    s2s_tls: Vec<String>,
+    /// listener for HTTP (not in this version)
+    #[argh(option, arg_name = "address:port")]
+    http: Vec<String>,
+    /// listener for components (not in this version)
+    #[argh(option, arg_name = "address:port")]
+    component: Vec<String>,
+    /// certificate chain of your own, PEM
+    #[argh(option, arg_name = "file")]
+    cert: Option<String>,
+    /// its key, PEM
+    #[argh(option, arg_name = "file")]
+    key: Option<String>,
+    /// who may make an account over the network: closed (default), invite, open
+    #[argh(option, arg_name = "who")]
+    registration: Option<String>,
+    /// account with an operator's rights; repeatable
+    #[argh(option, arg_name = "jid")]
+    admin: Vec<String>,
+    /// NAME=VALUE sets a limit, off lifts all rates and counts; repeatable
+    #[argh(option, arg_name = "name=value")]
+    limit: Vec<String>,
+    /// file with options, one per line
+    #[argh(option, arg_name = "file")]
+    config: Option<String>,
+    /// error, warn, info (default), debug, trace
+    #[argh(option, arg_name = "level")]
+    log: Option<String>,
+    /// no default listeners for clients
+    #[argh(switch)]
+    no_c2s: bool,
+    /// no federation
+    #[argh(switch)]
+    no_s2s: bool,
+    /// no HTTP
+    #[argh(switch)]
+    no_http: bool,
+    /// no announcement on the local network
+    #[argh(switch)]
+    no_mdns: bool,
+}
+
+impl Serve {
+    fn flags(&self) -> Vec<(&'static str, String)> {
+        let mut flags = Vec::new();
+        let one = [
+            ("config", &self.config),
+            ("data", &self.data),
+            ("domain", &self.domain),
+            ("cert", &self.cert),
+            ("key", &self.key),
+            ("registration", &self.registration),
+            ("log", &self.log),
+        ];
+        flags.extend(one.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+        let switches = [
+            ("no-c2s", self.no_c2s),
+            ("no-s2s", self.no_s2s),
+            ("no-http", self.no_http),
+            ("no-mdns", self.no_mdns),
+        ];
+        flags.extend(switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, String::new())));
+        let lists = [
+            ("alias", &self.alias),
+            ("c2s", &self.c2s),
+            ("c2s-tls", &self.c2s_tls),
+            ("c2s-plain", &self.c2s_plain),
+            ("s2s", &self.s2s),
+            ("s2s-tls", &self.s2s_tls),
+            ("http", &self.http),
+            ("component", &self.component),
+            ("admin", &self.admin),
+            ("limit", &self.limit),
+        ];
+        for (name, values) in lists {
+            flags.extend(values.iter().map(|value| (name, value.clone())));
+        }
+        flags
+    }
+}
+
+impl Local for Serve {
+    fn run(self) -> Result<Exit, Failure> {
+        let started = Instant::now();
+        let flags = self.flags();
+        let options = options::read(&flags)?;
+        super::log::start(options.log);
+        if rustix::process::geteuid().is_root() {
+            log::warn!("running as root; a user of its own is safer (systemd: DynamicUser=yes)");
+        }
+        if options.unlimited {
+            log::warn!("--limit off: ALL RATE AND COUNT LIMITS ARE LIFTED; this is for load tests only");
+        }
+        raise_file_limit();
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+        let store = Store::open(&options.data).map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
+        store.set_max_accounts(options.limits.accounts);
+        let names = names(&store, &options)?;
+        let identity = identity(&options, &names)?;
+        let secret = secret(&store)?;
+        let now = net::ring::now(started);
+        let boot = u32::from_le_bytes(net::random());
+        let hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
+        let settings = settings(&options, &hub, secret);
+        let ask_clients = net::ring::certificates_in_use(&store);
+        let tls = ServerTls::new(&identity, &["xmpp-client"], ask_clients.clone(), &net::tls::Clock::system())
+            .map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
+        let shared = Shared::new(hub, store, tls, settings, ask_clients, started);
+        let main = run(shared.clone(), flags, options, names, identity, secret);
+        let stop = smol::block_on(shared.run_until(main))?;
+        Ok(match stop {
+            Stop::Asked => Exit::Ok,
+            Stop::Broken => Exit::Internal,
+        })
+    }
+}
+
+async fn run(
+    shared: Rc<Shared>,
+    flags: Vec<(&'static str, String)>,
+    options: Options,
+    names: Names,
+    identity: Identity,
+    secret: [u8; 32],
+) -> Result<Stop, Failure> {
+    shared.spawn(shared.clone().flush_for_ever());
+    shared.spawn(shared.clone().finish_for_ever());
+    let lists =
+        [(Mode::Starttls, &options.c2s), (Mode::Direct, &options.c2s_tls), (Mode::Plain, &options.c2s_plain)];
+    let mut open = Vec::new();
+    for (mode, addresses) in lists {
+        for address in addresses {
+            let listener = listener(*address)?;
+            let at = listener.get_ref().local_addr().unwrap_or(*address);
+            open.push((mode, at));
+            shared.spawn(listen::accept(shared.clone(), listener, mode));
+        }
+    }
+    let control = console::open(&options.data).map_err(|e| {
+        Failure::new(Exit::Io, format!("{}: {e}", options.data.join(console::NAME).display()))
+    })?;
+    shared.spawn(console::serve(shared.clone(), control));
+    greet(&names, &open, &identity, &options.data);
+    let notify = Notify::from_env();
+    notify.say("READY=1");
+    log::info!("ready");
+    if let Some(period) = notify.watchdog {
+        let beat = Notify::from_env();
+        shared.spawn(async move {
+            loop {
+                beat.say("WATCHDOG=1");
+                async_io::Timer::after(period).await;
+            }
+        });
+    }
+    let stop = wait(&shared, &flags, &notify, secret).await?;
+    notify.say("STOPPING=1");
+    log::info!("stopping");
+    close(&shared, &options.data).await;
+    Ok(stop)
+}
+
+/// Signals, and a hub that gives up on itself.
+async fn wait(
+    shared: &Rc<Shared>,
+    flags: &[(&'static str, String)],
+    notify: &Notify,
+    secret: [u8; 32],
+) -> Result<Stop, Failure> {
+    use async_signal::Signal;
+    let mut signals = async_signal::Signals::new([Signal::Term, Signal::Int, Signal::Hup])
+        .map_err(|e| Failure::new(Exit::Io, format!("signals: {e}")))?;
+    loop {
+        let signal = async { Ok(signals.next().await) };
+        let broken = async { Err(shared.stop.1.recv().await.unwrap_or(Stop::Broken)) };
+        match smol::future::or(signal, broken).await {
+            Err(stop) => return Ok(stop),
+            Ok(Some(Ok(Signal::Hup))) => {
+                notify.say("RELOADING=1");
+                match reload(shared, flags, secret) {
+                    Ok(()) => log::info!("reloaded"),
+                    // What was read in part is not used at all.
+                    Err(why) => log::error!("reload: {}; all stays as it was", why.line),
+                }
+                notify.say("READY=1");
+            }
+            Ok(_) => return Ok(Stop::Asked),
+        }
+    }
+}
+
+fn reload(shared: &Rc<Shared>, flags: &[(&'static str, String)], secret: [u8; 32]) -> Result<(), Failure> {
+    let options = options::read(flags)?;
+    let names = shared.with_hub(|hub, _| hub.names.clone());
+    let identity = identity(&options, &names)?;
+    shared.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
+    shared.store.set_max_accounts(options.limits.accounts);
+    let settings = shared.with_hub(|hub, _| settings(&options, hub, secret));
+    shared.reload(options.limits.clone(), names, settings);
+    log::set_max_level(options.log);
+    Ok(())
+}
+
+/// Tells all clients, waits for them a little, and lets the store finish.
+async fn close(shared: &Rc<Shared>, data: &Path) {
+    let _ = std::fs::remove_file(data.join(console::NAME));
+    for conn in shared.connected() {
+        conn.kill(net::ring::end(Condition::SystemShutdown));
+    }
+    let patience = std::time::Duration::from_secs(shared.limits().close_seconds);
+    let quiet = async {
+        while shared.connections.borrow().total > 0 {
+            async_io::Timer::after(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    smol::future::or(quiet, async {
+        async_io::Timer::after(patience).await;
+    })
+    .await;
+    // The store writes what it was given, in order, so this comes after everything.
+    shared.ask(Vec::new(), store::change::Ask::Nothing).await;
+}
+
+fn listener(address: SocketAddr) -> Result<async_io::Async<std::net::TcpListener>, Failure> {
+    let opened = match listen::open(address) {
+        // A machine without IPv6.
+        Err(e) if address.ip().is_unspecified() && address.is_ipv6() && e.kind() != std::io::ErrorKind::AddrInUse => {
+            listen::open(SocketAddr::from(([0, 0, 0, 0], address.port())))
+        }
+        other => other,
+    };
+    opened.map_err(|e| {
+        let hint = match e.kind() {
+            std::io::ErrorKind::AddrInUse => ": something else listens there; choose another port with --c2s or --c2s-tls",
+            std::io::ErrorKind::PermissionDenied => ": ports below 1024 need rights",
+            std::io::ErrorKind::AddrNotAvailable => ": this machine has no such address",
+            _ => "",
+        };
+        Failure::new(Exit::Io, format!("can't listen on {address}: {e}{hint}"))
+    })
+}
+
+/// The domain is chosen once: accounts and rosters carry it.
+fn names(store: &Store, options: &Options) -> Result<Names, Failure> {
+    let io = |e: store::Failed| Failure::new(Exit::Io, e.to_string());
+    let kept = store.meta_get("domain").map_err(io)?.map(|b| String::from_utf8_lossy(&b).into_owned());
+    let machine = net::cert::Names::of_this_machine("");
+    let domain = match (&options.domain, kept) {
+        (Some(said), Some(kept)) if *said != kept => {
+            return Err(Failure::usage(format!(
+                "this data belongs to the domain {kept}, and its accounts carry that name; say --domain {kept}, or another --data"
+            )));
+        }
+        (_, Some(kept)) => kept,
+        (Some(said), None) => said.clone(),
+        (None, None) => {
+            let bare = machine.aliases.iter().find(|a| !a.contains('.'));
+            format!("{}.local", bare.map_or("stonechat", |b| b.as_str()))
+        }
+    };
+    store.meta_put("domain", domain.as_bytes()).map_err(io)?;
+    let mut aliases: Vec<Box<str>> = options.aliases.iter().map(|a| a.as_str().into()).collect();
+    let own = machine.aliases.iter().cloned().chain(["localhost".to_owned()]);
+    let addresses = if_addrs::get_if_addrs().unwrap_or_default();
+    let addresses = addresses.iter().map(|a| match a.ip() {
+        std::net::IpAddr::V4(v4) => v4.to_string(),
+        std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+    });
+    for alias in own.chain(addresses) {
+        if alias != domain && !aliases.iter().any(|a| **a == *alias) {
+            aliases.push(alias.into());
+        }
+    }
+    Ok(Names { domain: domain.into(), aliases })
+}
+
+fn identity(options: &Options, names: &Names) -> Result<Identity, Failure> {
+    let tls = |e: cert::Failed| Failure::new(Exit::Tls, e.to_string());
+    if let Some((cert, key)) = &options.cert {
+        let (identity, warnings) = cert::from_files(cert, key, &names.domain).map_err(tls)?;
+        warnings.iter().for_each(|w| log::warn!("{w}"));
+        return Ok(identity);
+    }
+    let names = cert::Names {
+        domain: names.domain.to_string(),
+        aliases: names.aliases.iter().map(|a| a.to_string()).collect(),
+    };
+    cert::Authority::open_or_create(&options.data, &names).map_err(tls)
+}
+
+/// What the salts of accounts that do not exist are made from; as old as the data, or they would tell.
+fn secret(store: &Store) -> Result<[u8; 32], Failure> {
+    let io = |e: store::Failed| Failure::new(Exit::Io, e.to_string());
+    if let Some(kept) = store.meta_get("secret").map_err(io)?
+        && let Ok(secret) = <[u8; 32]>::try_from(&*kept)
+    {
+        return Ok(secret);
+    }
+    let secret = net::random();
+    store.meta_put("secret", &secret).map_err(io)?;
+    Ok(secret)
+}
+
+fn settings(options: &Options, hub: &Hub, secret: [u8; 32]) -> Settings {
+    Settings {
+        domain: hub.names.domain.clone(),
+        aliases: hub.names.aliases.clone(),
+        registration: options.registration,
+        extra_features: hub.stream_features(),
+        early_features: Vec::new(),
+        max_bytes_early: options.limits.early_bytes as usize,
+        max_bytes: options.limits.stanza_bytes as usize,
+        idle_seconds: 0,
+        secret,
+        iterations: net::desk::ITERATIONS,
+    }
+}
+
+/// Each connection is a file; the system's default is made for shells.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// What a person needs on the first evening.
+fn greet(names: &Names, open: &[(Mode, SocketAddr)], identity: &Identity, data: &Path) {
+    let domain = &names.domain;
+    let mut out = std::io::stdout().lock();
+    let mut line = |text: String| {
+        let _ = writeln!(out, "{text}");
+    };
+    line(format!("Stonechat {} serves {domain}", env!("CARGO_PKG_VERSION")));
+    line(format!("  address      NAME@{domain}"));
+    for (mode, at) in open {
+        let how = match mode {
+            Mode::Starttls => "STARTTLS",
+            Mode::Direct => "direct TLS",
+            Mode::Plain => "TLS NOT REQUIRED",
+        };
+        line(format!("  listens      {at} ({how})"));
+    }
+    let mut hosts: Vec<&str> = names.aliases.iter().map(|a| &**a).filter(|a| *a != "localhost").collect();
+    hosts.truncate(6);
+    line(format!("  host names   {domain} {}", hosts.join(" ")));
+    line(format!("  certificate  --pin {}", identity.pin()));
+    line(format!("  CA           {} (clients that check certificates want this file)", data.join("ca.pem").display()));
+    line(String::new());
+    line("Next: stonechat user add NAME".to_owned());
+    let _ = out.flush();
+}

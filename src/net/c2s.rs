@@ -1,0 +1,485 @@
+//! A client's connection from accept to close (RFC 6120 §4.3, §4.4): negotiation, which is boxed and
+//! dropped once a resource is bound; then [`Drive`]; then the last words.
+
+use super::drive::Drive;
+use super::outbox::{Conn, End};
+use super::ring::{Scratch, Shared};
+use super::tls::{self, Tls};
+use crate::hub::talk::SessionId;
+use crate::store::change::{Answer, Ask as StoreAsk};
+use crate::stream::{self, Ask, Condition, Receiving, Security, sasl};
+use crate::xml::{Flow, Kind, Reader, Scope};
+use async_io::{Async, Timer};
+use std::io::{ErrorKind, Read};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// What a listener is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// `--c2s`: nothing before STARTTLS (RFC 7590 §3.1).
+    Starttls,
+    /// `--c2s-tls`: TLS from the first byte (XEP-0368).
+    Direct,
+    /// `--c2s-plain`: TLS is offered, not required; never PLAIN without it.
+    Plain,
+}
+
+/// One connection's place in the counts.
+pub struct Place {
+    shared: Rc<Shared>,
+    address: IpAddr,
+    early: bool,
+}
+
+impl Place {
+    /// A place for a new connection, if there is one.
+    pub fn take(shared: &Rc<Shared>, address: IpAddr) -> Option<Place> {
+        let limits = shared.limits();
+        let mut connections = shared.connections.borrow_mut();
+        let here = connections.by_address.get(&address).copied().unwrap_or(0);
+        if connections.total >= limits.connections
+            || connections.early >= limits.unauthenticated
+            || here >= limits.connections_per_address
+        {
+            return None;
+        }
+        connections.total += 1;
+        connections.early += 1;
+        connections.by_address.insert(address, here + 1);
+        Some(Place { shared: shared.clone(), address, early: true })
+    }
+
+    fn settled(&mut self) {
+        if std::mem::take(&mut self.early) {
+            self.shared.connections.borrow_mut().early -= 1;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.settled();
+        let mut connections = self.shared.connections.borrow_mut();
+        connections.total -= 1;
+        match connections.by_address.get_mut(&self.address) {
+            Some(n) if *n > 1 => *n -= 1,
+            _ => drop(connections.by_address.remove(&self.address)),
+        }
+    }
+}
+
+/// Takes the session out of the tables even when its task fails.
+struct Parting {
+    shared: Rc<Shared>,
+    conn: Rc<Conn>,
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        if self.conn.session.get() != SessionId::NONE {
+            self.shared.part(&self.conn);
+        }
+    }
+}
+
+/// One connection, from accept to close.
+pub async fn serve(shared: Rc<Shared>, io: Async<TcpStream>, peer: SocketAddr, mode: Mode, place: Place) {
+    let mut place = place;
+    let conn = Conn::new(io, peer);
+    let parting = Parting { shared: shared.clone(), conn: conn.clone() };
+    let negotiation = Negotiation::new(shared.clone(), conn.clone(), mode);
+    let Some((reader, scope)) = Box::pin(negotiation.run()).await else { return };
+    place.settled();
+    let end = Drive::new(shared.clone(), conn.clone(), reader, scope).await;
+    let rest = shared.part(&conn);
+    drop(parting);
+    Box::pin(last_words(&shared, &conn, rest, end)).await;
+}
+
+/// Closes a stream (RFC 6120 §4.4, §4.9.1.1) and then the connection.
+async fn last_words(shared: &Rc<Shared>, conn: &Rc<Conn>, mut rest: Vec<u8>, end: End) {
+    match end {
+        End::Dead => return,
+        End::Closed => {}
+        End::Error(error) => {
+            log::debug!("{}: stream error: {error}", conn.peer);
+            error.write(&mut rest);
+        }
+    }
+    rest.extend_from_slice(b"</stream:stream>");
+    let patience = Duration::from_secs(shared.limits().close_seconds);
+    let saying = async {
+        if conn.write_all(&rest).await.is_ok() {
+            if let Some(tls) = conn.tls.borrow_mut().as_mut() {
+                tls.close_notify();
+            }
+            let _ = conn.write_all(&[]).await;
+        }
+        hang_up(shared, conn).await;
+    };
+    smol::future::or(saying, async {
+        Timer::after(patience).await;
+    })
+    .await;
+}
+
+/// Ends our half of the connection and reads the other one out: closing over unread bytes would make
+/// the system throw away what we have just said.
+async fn hang_up(shared: &Rc<Shared>, conn: &Rc<Conn>) {
+    let _ = conn.io.get_ref().shutdown(Shutdown::Write);
+    loop {
+        let read = conn.io.get_ref().read(&mut shared.scratch.borrow_mut().wire);
+        match read {
+            Ok(0) => return,
+            Ok(_) => smol::future::yield_now().await,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                if conn.io.readable().await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// Why negotiation ends without a session.
+pub enum Fail {
+    /// Something to say.
+    Error(stream::Error),
+    /// Nothing to say, or nobody to say it to.
+    Gone,
+}
+
+impl From<stream::Error> for Fail {
+    fn from(error: stream::Error) -> Fail {
+        Fail::Error(error)
+    }
+}
+
+impl From<crate::xml::Error> for Fail {
+    fn from(error: crate::xml::Error) -> Fail {
+        Fail::Error(error.into())
+    }
+}
+
+impl From<std::io::Error> for Fail {
+    fn from(_: std::io::Error) -> Fail {
+        Fail::Gone
+    }
+}
+
+/// A connection before it has a session.
+pub struct Negotiation {
+    /// The ring.
+    pub shared: Rc<Shared>,
+    /// The connection.
+    pub conn: Rc<Conn>,
+    reader: Reader,
+    receiving: Receiving,
+    mode: Mode,
+    /// To be written.
+    pub out: Vec<u8>,
+    deadline: Instant,
+    timer: Timer,
+    /// The frame that an [`Ask`] is about.
+    frame: Vec<u8>,
+    /// What registration remembers between its stanzas.
+    pub registration: super::register::Progress,
+}
+
+impl Negotiation {
+    fn new(shared: Rc<Shared>, conn: Rc<Conn>, mode: Mode) -> Negotiation {
+        let limits = shared.limits();
+        let security = Security::Plain { starttls: true, required: mode == Mode::Starttls };
+        let settings = shared.settings.borrow().clone();
+        let deadline = Instant::now() + Duration::from_secs(limits.login_seconds.min(86_400));
+        Negotiation {
+            reader: new_reader(&shared),
+            receiving: Receiving::new(settings, security, super::random()),
+            conn,
+            mode,
+            out: Vec::new(),
+            deadline,
+            timer: Timer::at(deadline),
+            frame: Vec::new(),
+            registration: Default::default(),
+            shared,
+        }
+    }
+
+    /// Whether what is said here can't be read by others.
+    pub fn encrypted(&self) -> bool {
+        self.conn.tls.borrow().is_some()
+    }
+
+    async fn run(mut self) -> Option<(Reader, Scope)> {
+        match self.negotiate().await {
+            Ok(()) => {
+                let session = self.conn.session.get();
+                self.shared.release(session, &self.out);
+                self.reader.set_max_bytes(self.shared.limits().stanza_bytes as usize);
+                Some((self.reader, self.receiving.established().scope))
+            }
+            Err(Fail::Gone) => None,
+            Err(Fail::Error(error)) => {
+                log::debug!("{}: stream error: {error}", self.conn.peer);
+                let mut out = std::mem::take(&mut self.out);
+                self.receiving.fail(&error, &mut out);
+                let patience = Duration::from_secs(self.shared.limits().close_seconds);
+                let saying = async {
+                    if self.conn.write_all(&out).await.is_ok() {
+                        hang_up(&self.shared, &self.conn).await;
+                    }
+                };
+                smol::future::or(saying, async {
+                    Timer::after(patience).await;
+                })
+                .await;
+                None
+            }
+        }
+    }
+
+    async fn negotiate(&mut self) -> Result<(), Fail> {
+        if self.mode == Mode::Direct {
+            self.handshake().await?;
+        }
+        loop {
+            let ask = match self.frames(&[])? {
+                Some(ask) => ask,
+                None => {
+                    self.flush().await?;
+                    match self.read().await? {
+                        Some(ask) => ask,
+                        None => continue,
+                    }
+                }
+            };
+            let mut next = Some(ask);
+            while let Some(ask) = next.take() {
+                match ask {
+                    Ask::Closed => {
+                        self.flush().await?;
+                        hang_up(&self.shared, &self.conn).await;
+                        return Err(Fail::Gone);
+                    }
+                    Ask::StartTls => {
+                        if !self.reader.is_empty() {
+                            log::info!("{}: bytes in the clear behind <starttls/>", self.conn.peer);
+                            return Err(Fail::Gone);
+                        }
+                        self.flush().await?;
+                        self.handshake().await?;
+                    }
+                    Ask::Register => super::register::answer(self).await?,
+                    Ask::Refused { localpart } => self.refused(localpart.as_deref()).await?,
+                    Ask::Bind { account, resource } => {
+                        let jid = account.jid().clone();
+                        let lang = None;
+                        match self.shared.bind(&self.conn, &jid, &resource, lang).await {
+                            Ok((_, full)) => {
+                                self.shared
+                                    .throttle
+                                    .borrow_mut()
+                                    .succeeded(self.conn.peer.ip(), jid.local().unwrap_or(""));
+                                self.receiving.bound(&full, &mut self.out);
+                                log::info!("{} is {full}", self.conn.peer);
+                                return Ok(());
+                            }
+                            Err(error) => self.receiving.bind_refused(error, &mut self.out),
+                        }
+                    }
+                    question => next = self.look_up(question).await?,
+                }
+                self.after_answer();
+            }
+        }
+    }
+
+    /// Asks the store or a worker for what SASL wants to know.
+    async fn look_up(&mut self, ask: Ask) -> Result<Option<Ask>, Fail> {
+        Ok(match ask {
+            Ask::Keys { localpart } => {
+                self.throttle(&localpart).await?;
+                let answer = self.shared.ask(Vec::new(), StoreAsk::Credentials { localpart }).await;
+                match answer {
+                    Answer::Credentials(Some((id, keys))) => {
+                        self.receiving.keys(Some((id, &keys)), &mut self.out)?
+                    }
+                    Answer::Credentials(None) => self.receiving.keys(None, &mut self.out)?,
+                    _ => return Err(stream::Error::new(Condition::InternalServerError).into()),
+                }
+            }
+            Ask::Derive { password, salt, iterations, sha } => {
+                let work = move || sasl::derive(&password, &salt, iterations, sha);
+                match self.shared.workers.run(work).await {
+                    Some(salted) => self.receiving.derived(&salted, &mut self.out)?,
+                    None => return Err(stream::Error::new(Condition::InternalServerError).into()),
+                }
+            }
+            Ask::Owner { spki, .. } => {
+                let owner = match self.shared.ask(Vec::new(), StoreAsk::Owner { spki }).await {
+                    Answer::Owner(owner) => owner,
+                    _ => return Err(stream::Error::new(Condition::InternalServerError).into()),
+                };
+                self.receiving.owner(owner.as_deref(), &mut self.out)?
+            }
+            _ => None,
+        })
+    }
+
+    /// A failed login is answered at once; the next one waits (see [`crate::hub::throttle`]).
+    pub async fn throttle(&mut self, localpart: &str) -> Result<(), Fail> {
+        let (now, step) = (self.shared.now(), self.shared.limits().login_delay_ms);
+        let wait = self.shared.throttle.borrow().wait(now, self.conn.peer.ip(), localpart, step);
+        if wait > 0 {
+            Timer::after(Duration::from_millis(wait)).await;
+        }
+        Ok(())
+    }
+
+    async fn refused(&mut self, localpart: Option<&str>) -> Result<(), Fail> {
+        let name = localpart.unwrap_or("");
+        log::warn!(
+            "{}: login refused for {}; if the password is right, set it again: stonechat user passwd",
+            self.conn.peer,
+            name.escape_debug()
+        );
+        self.shared.throttle.borrow_mut().failed(self.shared.now(), self.conn.peer.ip(), name);
+        Ok(())
+    }
+
+    fn after_answer(&mut self) {
+        if self.receiving.restarts() {
+            self.reader.restart();
+        }
+    }
+
+    /// Hands frames to the stream core until it asks for something.
+    fn frames(&mut self, bytes: &[u8]) -> Result<Option<Ask>, Fail> {
+        let mut scratch = self.shared.scratch.borrow_mut();
+        cut(&mut self.reader, &mut self.receiving, &mut self.frame, bytes, &mut scratch.scan, &mut self.out)
+    }
+
+    /// Waits for bytes and hands them on.
+    async fn read(&mut self) -> Result<Option<Ask>, Fail> {
+        loop {
+            let conn = self.conn.clone();
+            let timer = &mut self.timer;
+            let ready = smol::future::or(async { Some(conn.io.readable().await) }, async {
+                timer.await;
+                None
+            })
+            .await;
+            match ready {
+                Some(ready) => ready?,
+                None => return Err(stream::Error::new(Condition::ConnectionTimeout).into()),
+            }
+            let shared = self.shared.clone();
+            let mut scratch = shared.scratch.borrow_mut();
+            let Scratch { wire, plain, scan } = &mut *scratch;
+            // Little at a time: nobody has proven anything yet.
+            let wire = wire.get_mut(..4096).unwrap_or_default();
+            let n = match conn.io.get_ref().read(wire) {
+                Ok(0) => return Err(Fail::Gone),
+                Ok(n) => n,
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            let wire = wire.get(..n).unwrap_or_default();
+            let bytes = match conn.tls.borrow_mut().as_mut() {
+                Some(tls) => {
+                    let got = tls.feed(wire, plain).map_err(|_| Fail::Gone)?;
+                    if got.closed && got.plain == 0 {
+                        return Err(Fail::Gone);
+                    }
+                    plain.get(..got.plain).unwrap_or_default()
+                }
+                None => wire,
+            };
+            return cut(&mut self.reader, &mut self.receiving, &mut self.frame, bytes, scan, &mut self.out);
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Fail> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let (conn, out, timer) = (self.conn.clone(), &self.out, &mut self.timer);
+        let wrote = smol::future::or(async { conn.write_all(out).await.is_ok() }, async {
+            timer.await;
+            false
+        })
+        .await;
+        self.out.clear();
+        if wrote { Ok(()) } else { Err(Fail::Gone) }
+    }
+
+    /// TLS, by STARTTLS or from the start; everything known before it is forgotten.
+    async fn handshake(&mut self) -> Result<(), Fail> {
+        let mut tls = Tls::server(&self.shared.tls).map_err(|_| Fail::Gone)?;
+        if let Err(error) = tls::handshake(&mut tls, &self.conn.io, self.deadline).await {
+            log::info!("{}: TLS: {error}", self.conn.peer);
+            return Err(Fail::Gone);
+        }
+        let bindings = tls.channel_bindings();
+        let bindings = stream::Bindings {
+            exporter: bindings.exporter,
+            server_end_point: bindings.server_end_point,
+        };
+        self.receiving.secured(bindings, tls.peer_spki());
+        self.reader = new_reader(&self.shared);
+        let mut plain = vec![0; 4096];
+        let more = tls.feed(&[], &mut plain).map(|got| got.plain).unwrap_or(0);
+        *self.conn.tls.borrow_mut() = Some(tls);
+        if more > 0 {
+            // What came with the handshake's last flight. No ask can come before a header.
+            self.frames(plain.get(..more).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// The iq that [`Ask::Register`] is about.
+    pub fn frame(&self) -> &[u8] {
+        &self.frame
+    }
+}
+
+fn new_reader(shared: &Shared) -> Reader {
+    let limits = shared.limits();
+    Reader::new(limits.early_bytes as usize, u16::try_from(limits.depth).unwrap_or(u16::MAX))
+}
+
+/// Cuts frames off `bytes` and hands them to the stream core until it asks for something.
+fn cut(
+    reader: &mut Reader,
+    receiving: &mut Receiving,
+    kept: &mut Vec<u8>,
+    bytes: &[u8],
+    scan: &mut crate::xml::Scan,
+    out: &mut Vec<u8>,
+) -> Result<Option<Ask>, Fail> {
+    let mut bytes = bytes;
+    loop {
+        let (mut ask, mut stopped, mut restart) = (None, false, false);
+        reader.feed(bytes, |kind: Kind, frame: &[u8]| -> Result<Flow, Fail> {
+            ask = receiving.frame(kind, frame, scan, out)?;
+            restart = receiving.restarts();
+            stopped = ask.is_some() || restart;
+            if matches!(ask, Some(Ask::Register)) {
+                kept.clear();
+                kept.extend_from_slice(frame);
+            }
+            Ok(if stopped { Flow::Stop } else { Flow::Go })
+        })?;
+        if restart {
+            reader.restart();
+        }
+        if ask.is_some() || !stopped {
+            return Ok(ask);
+        }
+        bytes = &[];
+    }
+}

@@ -1,0 +1,828 @@
+//! A stream that is logged in: what we say on it, and what we make of what we hear.
+
+use super::answer::{Answered, answer};
+use super::draft::Draft;
+use super::error::{Error, StanzaError};
+use super::event::{self, Carbon, Element, Event, Message, bare};
+use super::options::{Direction, Options, Trace};
+use super::wait::{now, or, sleep, until};
+use super::wire::Wire;
+use crate::jid::Jid;
+use crate::stanza::{self, Node};
+use crate::stream;
+use crate::xml::{self, Caps, Flow, Reader, Scan, Scope, Writer, ns, redeclare};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// One stanza from the server may have so many bytes: more than any server lets through.
+pub(super) const MAX_BYTES: usize = 1 << 20;
+/// Events that nobody has asked for yet may hold so many bytes.
+const MAX_WAITING: usize = 16 << 20;
+/// So many messages are watched for an error that comes back.
+const MAX_WATCHED: usize = 256;
+/// How long the server gets to say its goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What kind of request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Asks.
+    Get,
+    /// Changes.
+    Set,
+}
+
+/// Who we are on this stream.
+pub(super) struct Me {
+    /// Full address; the server's domain before login.
+    pub jid: String,
+    /// Without the resource.
+    pub bare: String,
+    /// The server.
+    pub domain: String,
+}
+
+/// A request that waits for its answer.
+struct Pending {
+    id: String,
+    to: Option<String>,
+    answer: Option<Result<Element, StanzaError>>,
+}
+
+/// How a stream came to its end.
+#[derive(Clone)]
+enum End {
+    Closed,
+    Error(Error),
+}
+
+/// A stream that is logged in.
+pub struct Session {
+    me: Me,
+    wire: Wire,
+    reader: Reader,
+    /// All but the reader and the wire that hearing needs.
+    ear: Ear,
+    timeout: Duration,
+    keepalive: Option<Duration>,
+    heard: Instant,
+    /// Whether the server was asked for a sign of life, and has given none since.
+    asked: bool,
+    buffer: Box<[u8]>,
+}
+
+/// What hears: judges, sorts, answers.
+struct Ear {
+    scan: Scan,
+    scope: Scope,
+    events: VecDeque<Event>,
+    waiting: usize,
+    pending: Option<Pending>,
+    watched: VecDeque<(String, String)>,
+    bounces: Vec<StanzaError>,
+    end: Option<End>,
+    kind: &'static str,
+    trace: Option<Trace>,
+}
+
+impl Session {
+    /// A session over a stream that is past its negotiation.
+    pub(super) fn new(me: Me, wire: Wire, reader: Reader, scope: Scope, options: &Options) -> Session {
+        Session {
+            me,
+            wire,
+            reader,
+            ear: Ear {
+                scan: Scan::new(),
+                scope,
+                events: VecDeque::new(),
+                waiting: 0,
+                pending: None,
+                watched: VecDeque::new(),
+                bounces: Vec::new(),
+                end: None,
+                kind: options.kind,
+                trace: options.trace,
+            },
+            timeout: options.timeout,
+            keepalive: options.keepalive,
+            heard: Instant::now(),
+            asked: false,
+            buffer: vec![0; 16_384].into_boxed_slice(),
+        }
+    }
+
+    /// Our full address, as the server has given it.
+    pub fn jid(&self) -> &str {
+        &self.me.jid
+    }
+
+    /// Our account.
+    pub fn bare(&self) -> &str {
+        &self.me.bare
+    }
+
+    /// Our server.
+    pub fn domain(&self) -> &str {
+        &self.me.domain
+    }
+
+    // ---- saying -------------------------------------------------------------------------------------
+
+    /// Puts a message among what waits to be written.
+    pub fn send(&mut self, draft: &Draft) {
+        let at = self.wire.out.len();
+        draft.write(&mut self.wire.out);
+        self.watch(draft.id.clone(), draft.to.clone());
+        self.traced(at);
+    }
+
+    /// Puts stanzas that the caller wrote among what waits to be written. They must be well-formed,
+    /// each with its prefixes declared.
+    pub fn send_raw(&mut self, text: &str) -> Result<(), Error> {
+        let mut reader = Reader::new(MAX_BYTES, Caps::default().depth);
+        let mut scan = Scan::new();
+        let mut seen = Vec::new();
+        let wrong = |e: xml::Error| Error::Invalid(format!("this is no XML that can be sent: {e:?}"));
+        // A header first, as the framer wants it; it goes nowhere.
+        let header = b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams'>";
+        for bytes in [&header[..], text.trim().as_bytes()] {
+            reader
+                .feed(bytes, |kind, bytes| {
+                    if kind == xml::Kind::Element {
+                        let text = scan.element(bytes, &Scope::default(), &Caps::default())?;
+                        let is_stanza = stanza::Stanza::new(text, &scan).is_some();
+                        let id = scan.attr(text, "id").map(|id| xml::unescape(id).into_owned());
+                        let to = scan.attr(text, "to").map(|to| xml::unescape(to).into_owned());
+                        seen.push((text.to_owned(), is_stanza, id, to));
+                    } else if kind == xml::Kind::Footer {
+                        return Err(xml::Error::NotWellFormed);
+                    }
+                    Ok(Flow::Go)
+                })
+                .map_err(wrong)?;
+        }
+        if !reader.is_empty() || seen.is_empty() {
+            return Err(wrong(xml::Error::NotWellFormed));
+        }
+        if let Some((text, ..)) = seen.iter().find(|(_, is_stanza, ..)| !is_stanza) {
+            let start: String = text.chars().take(40).collect();
+            return Err(Error::Invalid(format!("this is no message, presence or iq: {start}")));
+        }
+        for (text, _, id, to) in seen {
+            let at = self.wire.out.len();
+            self.wire.out.extend_from_slice(text.as_bytes());
+            if let (Some(id), Some(to)) = (id, to) {
+                self.watch(id, to);
+            }
+            self.traced(at);
+        }
+        Ok(())
+    }
+
+    /// Shows ourselves: `show` is `away`, `chat`, `dnd`, `xa`, or empty for plainly available.
+    pub fn present(&mut self, show: &str, status: Option<&str>, priority: i8) {
+        self.presence(None, None, show, status, priority);
+    }
+
+    /// Shows ourselves to one contact.
+    pub fn present_to(&mut self, to: &str, show: &str, status: Option<&str>) {
+        self.presence(Some(to), None, show, status, 0);
+    }
+
+    /// Is seen to go, by one contact or by all.
+    pub fn absent(&mut self, to: Option<&str>, status: Option<&str>) {
+        self.presence(to, Some("unavailable"), "", status, 0);
+    }
+
+    /// `subscribe`, `subscribed`, `unsubscribe`, `unsubscribed` (RFC 6121 §3).
+    pub fn subscription(&mut self, kind: &str, to: &str) {
+        self.presence(Some(to), Some(kind), "", None, 0);
+    }
+
+    fn presence(
+        &mut self,
+        to: Option<&str>,
+        kind: Option<&str>,
+        show: &str,
+        status: Option<&str>,
+        priority: i8,
+    ) {
+        let at = self.wire.out.len();
+        let id = super::fresh_id();
+        let mut w = Writer::new(&mut self.wire.out);
+        w.start("presence").opt("to", to).opt("type", kind).attr("id", &id);
+        if !show.is_empty() {
+            w.text_leaf("show", show);
+        }
+        if let Some(status) = status {
+            w.text_leaf("status", status);
+        }
+        if priority != 0 {
+            w.text_leaf("priority", &priority.to_string());
+        }
+        drop(w);
+        if let Some(to) = to {
+            self.watch(id, to.to_owned());
+        }
+        self.traced(at);
+    }
+
+    /// Sends the receipt that a message asks for (XEP-0184), if it is one that gets one.
+    pub fn acknowledge(&mut self, message: &Message) {
+        let Some(id) = message.id.as_deref().filter(|_| message.wants_receipt) else { return };
+        if message.carbon.is_some() || !matches!(message.kind.as_str(), "chat" | "normal") {
+            return;
+        }
+        let at = self.wire.out.len();
+        let mut w = Writer::new(&mut self.wire.out);
+        w.start("message")
+            .attr("to", &message.from)
+            .attr("type", &message.kind)
+            .attr("id", &super::fresh_id());
+        w.start("received").ns(ns::RECEIPTS).attr("id", id);
+        drop(w);
+        self.traced(at);
+    }
+
+    /// Writes all that waits.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        self.wire.flush().await
+    }
+
+    fn watch(&mut self, id: String, to: String) {
+        if self.ear.watched.len() >= MAX_WATCHED {
+            self.ear.watched.pop_front();
+        }
+        self.ear.watched.push_back((id, to));
+    }
+
+    fn traced(&self, at: usize) {
+        if let (Some(trace), Some(text)) =
+            (self.ear.trace, self.wire.out.get(at..).and_then(|b| std::str::from_utf8(b).ok()))
+            && !text.is_empty()
+        {
+            trace(Direction::Sent, &redact(text));
+        }
+    }
+
+    // ---- asking -------------------------------------------------------------------------------------
+
+    /// Asks `to`, or our own account when there is no `to`, and waits for the answer. What else is
+    /// heard meanwhile waits for [`Session::next`]. `payload` writes what stands inside the `<iq/>`.
+    pub async fn request(
+        &mut self,
+        kind: Request,
+        to: Option<&str>,
+        payload: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<Element, Error> {
+        let to = match to {
+            None => None,
+            Some(to) => {
+                let parsed =
+                    Jid::parse(to).map_err(|e| Error::Invalid(format!("{to:?} is no address: {e}")))?;
+                Some(parsed.as_str().to_owned())
+            }
+        };
+        let id = super::fresh_id();
+        let at = self.wire.out.len();
+        let mut w = Writer::new(&mut self.wire.out);
+        w.start("iq").attr("type", if kind == Request::Get { "get" } else { "set" });
+        w.opt("to", to.as_deref()).attr("id", &id);
+        payload(&mut w);
+        drop(w);
+        self.traced(at);
+        self.ear.pending = Some(Pending { id, to, answer: None });
+        let ended = self.wait_for_answer().await;
+        let pending = self.ear.pending.take();
+        ended?;
+        match pending.and_then(|p| p.answer) {
+            Some(answer) => answer.map_err(Error::Stanza),
+            None => Err(Error::TimedOut(format!("no answer in {:.0} s", self.timeout.as_secs_f64()))),
+        }
+    }
+
+    /// As [`Session::request`], with a payload that the caller wrote: one element with its prefixes declared.
+    pub async fn request_raw(
+        &mut self,
+        kind: Request,
+        to: Option<&str>,
+        payload: &str,
+    ) -> Result<Element, Error> {
+        let payload = payload.trim();
+        let mut scan = Scan::new();
+        scan.element(payload.as_bytes(), &Scope::default(), &Caps::default())
+            .map_err(|e| Error::Invalid(format!("the payload is not one well-formed element: {e:?}")))?;
+        self.request(kind, to, |w| {
+            w.raw(payload.as_bytes());
+        })
+        .await
+    }
+
+    async fn wait_for_answer(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now().checked_add(self.timeout);
+        let over = async {
+            match deadline {
+                Some(at) => until(at).await,
+                None => std::future::pending().await,
+            }
+            Ok(())
+        };
+        let answered = async {
+            while self.ear.pending.as_ref().is_some_and(|p| p.answer.is_none()) {
+                match &self.ear.end {
+                    Some(End::Error(e)) => return Err(e.clone()),
+                    Some(End::Closed) => {
+                        return Err(Error::Lost("the server has closed the stream".to_owned()));
+                    }
+                    None => self.fill().await?,
+                }
+            }
+            Ok(())
+        };
+        or(answered, over).await
+    }
+
+    /// Makes sure that the server has taken all that was sent before: it is asked for a sign of
+    /// life, and answers in order. What came back as an error is in [`Session::take_bounces`].
+    pub async fn confirm(&mut self) -> Result<(), Error> {
+        let domain = self.me.domain.clone();
+        let ping = self.request(Request::Get, Some(&domain), |w| {
+            w.leaf("ping", ns::PING);
+        });
+        match ping.await {
+            Ok(_) | Err(Error::Stanza(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The errors that came back for messages and presence of ours since the last time.
+    pub fn take_bounces(&mut self) -> Vec<StanzaError> {
+        std::mem::take(&mut self.ear.bounces)
+    }
+
+    /// Asks for copies of what our other sessions send and receive (XEP-0280).
+    pub async fn enable_carbons(&mut self) -> Result<(), Error> {
+        let enable = self.request(Request::Set, None, |w| {
+            w.leaf("enable", ns::CARBONS);
+        });
+        enable.await.map(drop)
+    }
+
+    /// Gives the account another password (XEP-0077 §3.3).
+    pub async fn change_password(&mut self, new: &stream::Secret) -> Result<(), Error> {
+        let (domain, me) = (self.me.domain.clone(), self.me.bare.clone());
+        let username = me.split_once('@').map_or("", |(local, _)| local);
+        let change = self.request(Request::Set, Some(&domain), |w| {
+            w.start("query").ns(ns::REGISTER);
+            w.text_leaf("username", username).text_leaf("password", new.expose_str()).end();
+        });
+        change.await.map(drop)
+    }
+
+    // ---- hearing ------------------------------------------------------------------------------------
+
+    /// The next event. Dropping the future before it is done loses nothing.
+    pub async fn next(&mut self) -> Result<Event, Error> {
+        loop {
+            if let Some(event) = self.ear.events.pop_front() {
+                self.ear.waiting = self.ear.waiting.saturating_sub(weight(&event));
+                return Ok(event);
+            }
+            match &self.ear.end {
+                Some(End::Error(e)) => return Err(e.clone()),
+                Some(End::Closed) => return Ok(Event::Closed),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    /// Reads once, and hears what came.
+    async fn fill(&mut self) -> Result<(), Error> {
+        self.wire.flush().await?;
+        let silent =
+            self.keepalive.and_then(|k| self.heard.checked_add(k.saturating_mul(1 + u32::from(self.asked))));
+        let read = async { self.wire.read(&mut self.buffer).await.map(Some) };
+        let quiet = async {
+            match silent {
+                Some(at) => until(at).await,
+                None => std::future::pending().await,
+            }
+            Ok(None)
+        };
+        match or(read, quiet).await? {
+            Some(0) => {
+                let end = Error::Lost("the server has cut the connection".to_owned());
+                self.ear.end.get_or_insert(End::Error(end));
+            }
+            Some(n) => {
+                self.heard = Instant::now();
+                self.asked = false;
+                self.hear(n);
+            }
+            None if self.asked => {
+                let seconds = self.heard.elapsed().as_secs();
+                self.ear.end =
+                    Some(End::Error(Error::Lost(format!("nothing heard from the server for {seconds} s"))));
+            }
+            None => {
+                self.asked = true;
+                let mut w = Writer::new(&mut self.wire.out);
+                w.start("iq").attr("type", "get").attr("to", &self.me.domain).attr("id", &super::fresh_id());
+                w.leaf("ping", ns::PING);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in the first `n` bytes of the buffer, or those that were left over if there are none.
+    pub(super) fn hear(&mut self, n: usize) {
+        let Session { me, wire, reader, ear, buffer, .. } = self;
+        let bytes = buffer.get(..n).unwrap_or_default();
+        let fed = reader.feed(bytes, |kind, bytes| ear.frame(kind, bytes, me, &mut wire.out));
+        if let Err(error) = fed {
+            let name = stream::Error::from(error);
+            name.write(&mut wire.out);
+            wire.out.extend_from_slice(b"</stream:stream>");
+            let line = format!("the server sends XML that we do not take: {}", name.condition.name());
+            ear.end.get_or_insert(End::Error(Error::Protocol(line)));
+        }
+    }
+
+    // ---- ending -------------------------------------------------------------------------------------
+
+    /// Closes the stream in peace: our footer, then up to two seconds for the server's.
+    pub async fn close(mut self) {
+        let goodbye = async {
+            if self.ear.end.is_none() || matches!(self.ear.end, Some(End::Closed)) {
+                self.wire.out.extend_from_slice(b"</stream:stream>");
+            }
+            while self.ear.end.is_none() {
+                if self.fill().await.is_err() {
+                    return;
+                }
+                // What else comes is not of interest any more.
+                self.ear.events.clear();
+                self.ear.waiting = 0;
+            }
+            let _ = self.wire.flush().await;
+            self.wire.finish().await;
+        };
+        or(goodbye, sleep(GOODBYE)).await;
+    }
+}
+
+impl Ear {
+    fn frame(
+        &mut self,
+        kind: xml::Kind,
+        bytes: &[u8],
+        me: &Me,
+        out: &mut Vec<u8>,
+    ) -> Result<Flow, xml::Error> {
+        match kind {
+            xml::Kind::Keepalive => return Ok(Flow::Go),
+            xml::Kind::Header => return Err(xml::Error::NotWellFormed),
+            xml::Kind::Footer => {
+                self.end.get_or_insert(End::Closed);
+                return Ok(Flow::Stop);
+            }
+            xml::Kind::Element => {}
+        }
+        let text = self.scan.element(bytes, &self.scope, &Caps::default())?;
+        let mut own = Vec::with_capacity(text.len());
+        redeclare(text, &self.scan, &self.scope, &mut own);
+        let Ok(own) = String::from_utf8(own) else { return Err(xml::Error::NotWellFormed) };
+        if let Some(trace) = self.trace {
+            trace(Direction::Received, &redact(&own));
+        }
+        let element = Element::new(own);
+        element.with(|node| self.element(node, &element, me, out)).ok_or(xml::Error::NotWellFormed)?;
+        if self.waiting > MAX_WAITING {
+            return Err(xml::Error::TooBig(xml::Cap::Bytes));
+        }
+        Ok(if self.end.is_some() { Flow::Stop } else { Flow::Go })
+    }
+
+    fn element(&mut self, node: &Node<'_, '_>, element: &Element, me: &Me, out: &mut Vec<u8>) {
+        match (stanza::namespace(node), node.tag_name().name()) {
+            ("", "message") => self.message(node, element, me),
+            ("", "presence") => {
+                let Some(presence) = event::presence(node, element.text(), &me.bare) else { return };
+                if let Some(error) = &presence.error {
+                    self.bounced(node.attribute("id"), &presence.from, error);
+                }
+                self.push(Event::Presence(Box::new(presence)));
+            }
+            ("", "iq") => self.iq(node, element, me, out),
+            (ns::STREAM, "error") => {
+                let error = stream::Error::read(node);
+                let line = format!("the server has ended the stream: {error}");
+                // Coming back at once would only start the same quarrel again.
+                let hopeless = matches!(
+                    error.condition,
+                    stream::Condition::Conflict
+                        | stream::Condition::NotAuthorized
+                        | stream::Condition::PolicyViolation
+                        | stream::Condition::HostGone
+                        | stream::Condition::HostUnknown
+                );
+                let error = if hopeless { Error::Protocol(line) } else { Error::Lost(line) };
+                self.end.get_or_insert(End::Error(error));
+            }
+            // Nothing else was negotiated.
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, node: &Node<'_, '_>, element: &Element, me: &Me) {
+        let Some(outer) = event::message(node, element.text(), &me.bare) else { return };
+        for (way, name) in [(Carbon::Sent, "sent"), (Carbon::Received, "received")] {
+            let Some(copy) = stanza::child(node, ns::CARBONS, name) else { continue };
+            // Only our own account tells us what our own sessions do (threats C2, CVE-2017-5589).
+            if outer.from != me.bare {
+                return;
+            }
+            let inner =
+                stanza::child(&copy, ns::FORWARD, "forwarded").and_then(|f| stanza::child(&f, "", "message"));
+            let Some(inner) = inner else { return };
+            let Some(mut message) = event::message(&inner, element.text(), &me.bare) else { return };
+            message.carbon = Some(way);
+            message.wants_receipt = false;
+            self.push(Event::Message(Box::new(message)));
+            return;
+        }
+        if let Some(error) = &outer.error {
+            self.bounced(outer.id.as_deref(), &outer.from, error);
+        }
+        self.push(Event::Message(Box::new(outer)));
+    }
+
+    /// An error belongs to a message of ours if its id is ours and it comes from where that went.
+    fn bounced(&mut self, id: Option<&str>, from: &str, error: &StanzaError) {
+        let Some(id) = id else { return };
+        let at = self.watched.iter().position(|(ours, to)| {
+            ours == id && Jid::parse(to).is_ok_and(|to| to.as_str() == from || to.bare() == bare(from))
+        });
+        if at.and_then(|at| self.watched.remove(at)).is_some() {
+            self.bounces.push(error.clone());
+        }
+    }
+
+    fn iq(&mut self, node: &Node<'_, '_>, element: &Element, me: &Me, out: &mut Vec<u8>) {
+        let from = node.attribute("from");
+        match node.attribute("type") {
+            Some(kind @ ("result" | "error")) => {
+                // Whoever guesses an id has not answered (threats C2, CVE-2015-8688).
+                let Some(pending) = self.pending.as_mut().filter(|p| p.answer.is_none()) else { return };
+                if node.attribute("id") == Some(&pending.id) && comes_from(pending.to.as_deref(), from, me) {
+                    pending.answer = Some(match kind {
+                        "result" => Ok(element.clone()),
+                        _ => Err(StanzaError::of(node)),
+                    });
+                }
+            }
+            Some("set") if stanza::child(node, ns::ROSTER, "query").is_some() => {
+                if comes_from(None, from, me) {
+                    let mut w = Writer::new(out);
+                    w.start("iq").attr("type", "result").opt("to", from).opt("id", node.attribute("id"));
+                    drop(w);
+                    self.push(Event::RosterPush(element.clone()));
+                } else {
+                    answer(node, self.kind, "", out);
+                }
+            }
+            Some("get" | "set") if answer(node, self.kind, &now(), out) == Answered::Unknown => {
+                self.push(Event::Iq(element.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn push(&mut self, event: Event) {
+        self.waiting = self.waiting.saturating_add(weight(&event));
+        self.events.push_back(event);
+    }
+}
+
+/// Bytes, roughly.
+fn weight(event: &Event) -> usize {
+    let text = match event {
+        Event::Message(m) => m.xml.len().saturating_mul(2),
+        Event::Presence(p) => p.xml.len(),
+        Event::Iq(e) | Event::RosterPush(e) => e.text().len(),
+        Event::Closed => 0,
+    };
+    text.saturating_add(512)
+}
+
+/// Whether an answer with this `from` can come from whom we asked. A server answers for itself, and
+/// for our account, with and without a `from` (RFC 6120 §8.1.2.1, §10.3.3).
+fn comes_from(asked: Option<&str>, from: Option<&str>, me: &Me) -> bool {
+    let ours = |jid: &str| jid == me.bare || jid == me.jid || jid == me.domain;
+    let Some(from) = from else { return asked.is_none_or(ours) };
+    let Ok(from) = Jid::parse(from) else { return false };
+    match asked {
+        None => ours(from.as_str()),
+        Some(asked) => from.as_str() == asked,
+    }
+}
+
+/// The stanza without the passwords in it.
+fn redact(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("<password") {
+        out.push_str(before);
+        out.push_str("<password");
+        let (tag, after) = after.split_once('>').unwrap_or((after, ""));
+        out.push_str(tag);
+        out.push('>');
+        if tag.ends_with('/') {
+            rest = after;
+            continue;
+        }
+        out.push('…');
+        rest = after.find("</").and_then(|at| after.get(at..)).unwrap_or("");
+    }
+    out.push_str(rest);
+    // A token is as good as a password.
+    match out.find(" token='").map(|at| at.saturating_add(8)) {
+        Some(at) if out.contains(ns::PREAUTH) => {
+            let (head, tail) = out.split_at_checked(at).unwrap_or((&out, ""));
+            let tail = tail.find('\'').and_then(|end| tail.get(end..)).unwrap_or("");
+            format!("{head}…{tail}")
+        }
+        _ => out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn me() -> Me {
+        Me { jid: "me@x/r".into(), bare: "me@x".into(), domain: "x".into() }
+    }
+
+    fn ear() -> Ear {
+        Ear {
+            scan: Scan::new(),
+            scope: Scope::default(),
+            events: VecDeque::new(),
+            waiting: 0,
+            pending: None,
+            watched: VecDeque::new(),
+            bounces: Vec::new(),
+            end: None,
+            kind: "bot",
+            trace: None,
+        }
+    }
+
+    /// Says a stanza into an ear: the events, what was answered.
+    fn say(ear: &mut Ear, xml: &str) -> (Vec<Event>, String) {
+        let mut out = Vec::new();
+        ear.frame(xml::Kind::Element, xml.as_bytes(), &me(), &mut out).expect("good XML");
+        (ear.events.drain(..).collect(), String::from_utf8(out).expect("UTF-8"))
+    }
+
+    const CARBON: &str = "<sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>\
+        <message xmlns='jabber:client' from='me@x/other' to='bob@y' type='chat'><body>hi</body></message></forwarded></sent>";
+
+    #[test]
+    fn carbons_only_from_ourselves() {
+        let (events, _) = say(&mut ear(), &format!("<message from='me@x' to='me@x/r'>{CARBON}</message>"));
+        match events.as_slice() {
+            [Event::Message(m)] => {
+                assert_eq!(
+                    (m.carbon, m.from.as_str(), m.to.as_deref()),
+                    (Some(Carbon::Sent), "me@x/other", Some("bob@y"))
+                );
+                assert_eq!(m.body.as_deref(), Some("hi"));
+            }
+            other => panic!("{other:?}"),
+        }
+        for from in ["eve@y", "me@x/r", "me@x/other", "x", "me@x.evil"] {
+            let (events, out) = say(&mut ear(), &format!("<message from='{from}'>{CARBON}</message>"));
+            assert!(events.is_empty() && out.is_empty(), "{from}");
+        }
+    }
+
+    #[test]
+    fn roster_pushes_only_from_ourselves() {
+        let push = |from: &str| {
+            format!(
+                "<iq type='set' id='p' {from}><query xmlns='jabber:iq:roster'><item jid='eve@y'/></query></iq>"
+            )
+        };
+        for from in ["", "from='me@x'"] {
+            let (events, out) = say(&mut ear(), &push(from));
+            assert!(matches!(events.as_slice(), [Event::RosterPush(_)]), "{from}");
+            assert!(out.contains("type='result'"), "{out}");
+        }
+        for from in ["from='eve@y'", "from='eve@y/me@x'", "from='@'"] {
+            let (events, out) = say(&mut ear(), &push(from));
+            assert!(events.is_empty(), "{from}");
+            assert!(out.contains("service-unavailable"), "{out}");
+        }
+    }
+
+    #[test]
+    fn an_answer_comes_from_whom_was_asked() {
+        let table: &[(Option<&str>, &[&str], &[&str])] = &[
+            (
+                None,
+                &["", "from='me@x'", "from='x'", "from='me@x/r'"],
+                &["from='eve@y'", "from='me@y'", "from='@'"],
+            ),
+            (Some("x"), &["", "from='x'", "from='X'"], &["from='y'", "from='me@x'"]),
+            (Some("bob@y/z"), &["from='bob@y/z'"], &["", "from='bob@y'", "from='bob@y/Z'", "from='x'"]),
+        ];
+        for (to, good, bad) in table {
+            for (from, wanted) in good.iter().map(|f| (f, true)).chain(bad.iter().map(|f| (f, false))) {
+                let mut ear = ear();
+                let to = to.map(str::to_owned);
+                ear.pending = Some(Pending { id: "7".into(), to: to.clone(), answer: None });
+                say(&mut ear, &format!("<iq type='result' id='8' {from}/>"));
+                assert!(ear.pending.as_ref().is_some_and(|p| p.answer.is_none()), "another id");
+                say(&mut ear, &format!("<iq type='result' id='7' {from}/>"));
+                assert_eq!(ear.pending.is_some_and(|p| p.answer.is_some()), wanted, "{to:?} {from}");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_that_come_back() {
+        let mut ear = ear();
+        ear.watched.push_back(("1".into(), "bob@y".into()));
+        let error = |from: &str, id: &str| {
+            format!(
+                "<message type='error' from='{from}' id='{id}'><error type='cancel'>\
+                 <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"
+            )
+        };
+        say(&mut ear, &error("eve@y", "1"));
+        say(&mut ear, &error("bob@y", "2"));
+        assert!(ear.bounces.is_empty());
+        say(&mut ear, &error("bob@y", "1"));
+        assert_eq!(ear.bounces.len(), 1);
+        say(&mut ear, &error("bob@y", "1"));
+        assert_eq!(ear.bounces.len(), 1);
+    }
+
+    #[test]
+    fn errors_and_results_are_not_answered() {
+        for kind in ["error", "result", "odd"] {
+            let (events, out) = say(
+                &mut ear(),
+                &format!("<iq type='{kind}' id='1' from='eve@y'><ping xmlns='urn:xmpp:ping'/></iq>"),
+            );
+            assert!(events.is_empty() && out.is_empty(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_may_not_send() {
+        let bomb = format!("<message>{}</message>", "<a>".repeat(100));
+        for xml in [
+            "<message><!-- --></message>",
+            "<?pi?>",
+            "<!DOCTYPE x>",
+            bomb.as_str(),
+            "<message>&e;</message>",
+            "<message a='1' a='2'/>",
+        ] {
+            assert!(
+                ear().frame(xml::Kind::Element, xml.as_bytes(), &me(), &mut Vec::new()).is_err(),
+                "{xml}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut ear = ear();
+        let xml = format!("<message><body>{}</body></message>", "x".repeat(60_000));
+        let mut taken = 0;
+        while ear.frame(xml::Kind::Element, xml.as_bytes(), &me(), &mut Vec::new()).is_ok() {
+            taken += 1;
+            assert!(taken < 1000);
+        }
+        assert!(taken > 50, "{taken}");
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(redact("<a><password>x</password><b/></a>"), "<a><password>…</password><b/></a>");
+        assert_eq!(
+            redact("<password/><password a='1'>x&lt;</password>"),
+            "<password/><password a='1'>…</password>"
+        );
+        assert_eq!(
+            redact("<preauth xmlns='urn:xmpp:pars:0' token='secret'/>"),
+            "<preauth xmlns='urn:xmpp:pars:0' token='…'/>"
+        );
+        assert_eq!(redact("<x token='1'/>"), "<x token='1'/>");
+    }
+}

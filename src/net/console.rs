@@ -1,0 +1,116 @@
+//! The hub's door for its operator: a unix socket in the data directory. Who can open the directory
+//! is let in; the peer's user id is checked all the same.
+
+use super::desk::Desk;
+use super::ring::Shared;
+use async_io::{Async, Timer};
+use smol::io::{AsyncReadExt, AsyncWriteExt};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The socket's name.
+pub const NAME: &str = "control.sock";
+/// An order is short.
+const MAX_ORDER: u64 = 64 * 1024;
+/// Who connects and says nothing is in the way of nobody, but not for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Operators at once.
+const AT_ONCE: usize = 8;
+
+/// Opens the socket, in the place of a dead one.
+pub fn open(dir: &Path) -> io::Result<Async<UnixListener>> {
+    let path = dir.join(NAME);
+    if let Ok(found) = std::fs::symlink_metadata(&path) {
+        if !found.file_type().is_socket() {
+            return Err(io::Error::other(format!("{} is in the way: it is no socket", path.display())));
+        }
+        std::fs::remove_file(&path)?; // the store's lock says that nobody is behind it
+    }
+    let listener = UnixListener::bind(&path)?; // the directory is 0700 and the umask 077
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+    Async::new_nonblocking(listener)
+}
+
+/// Serves operators for ever.
+pub async fn serve(shared: Rc<Shared>, listener: Async<UnixListener>) {
+    let busy = Rc::new(());
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            Timer::after(Duration::from_secs(1)).await;
+            continue;
+        };
+        let mine = rustix::process::getuid().as_raw();
+        let uid = rustix::net::sockopt::socket_peercred(&stream).map(|c| c.uid.as_raw());
+        if !uid.is_ok_and(|uid| uid == mine || uid == 0) || Rc::strong_count(&busy) > AT_ONCE {
+            continue;
+        }
+        let (shared, busy) = (shared.clone(), busy.clone());
+        shared.clone().spawn(async move {
+            let _busy = busy;
+            if let Err(e) = one(shared, stream).await {
+                log::debug!("console: {e}");
+            }
+        });
+    }
+}
+
+async fn one(shared: Rc<Shared>, mut stream: Async<UnixStream>) -> io::Result<()> {
+    let mut order = Vec::new();
+    let reading = async {
+        (&mut stream).take(MAX_ORDER).read_to_end(&mut order).await?;
+        Ok(())
+    };
+    let late = async {
+        Timer::after(PATIENCE).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    smol::future::or(reading, late).await?;
+    let words: Result<Vec<String>, _> =
+        order.split(|b| *b == 0).map(|word| String::from_utf8(word.to_vec())).collect();
+    let outcome = match words {
+        Ok(words) => {
+            // The rest of the words may be a password.
+            log::info!("console: {}", words.iter().take(2).map(String::as_str).collect::<Vec<_>>().join(" "));
+            Desk::Hub(shared).carry_out(&words).await
+        }
+        Err(_) => Err("an order is UTF-8".into()),
+    };
+    let (sign, text) = match &outcome {
+        Ok(text) => (b"+", text),
+        Err(text) => (b"-", text),
+    };
+    let writing = async {
+        stream.write_all(sign).await?;
+        stream.write_all(text.as_bytes()).await?;
+        stream.close().await
+    };
+    let late = async {
+        Timer::after(PATIENCE).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    smol::future::or(writing, late).await
+}
+
+/// Hands an order to the hub that runs on a data directory. `None`: none does.
+pub fn order(dir: &Path, words: &[String]) -> Option<io::Result<Result<String, String>>> {
+    let path: PathBuf = dir.join(NAME);
+    let stream = UnixStream::connect(path).ok()?;
+    Some(converse(stream, words))
+}
+
+fn converse(mut stream: UnixStream, words: &[String]) -> io::Result<Result<String, String>> {
+    use std::io::{Read, Write};
+    stream.write_all(words.join("\0").as_bytes())?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply)?;
+    match (reply.strip_prefix('+'), reply.strip_prefix('-')) {
+        (Some(text), _) => Ok(Ok(text.to_owned())),
+        (None, Some(text)) => Ok(Err(text.to_owned())),
+        (None, None) => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}

@@ -1,0 +1,459 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::arithmetic_side_effects)]
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::*;
+use proptest::prelude::*;
+use simple_dns::ResourceRecord;
+use simple_dns::rdata::{A, AAAA, CNAME, SRV};
+
+// ---- a name server with a script -------------------------------------------------------------------
+
+/// What it says to one question; the packets are sent one after the other.
+type Script = dyn Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync;
+
+struct Asked {
+    id: u16,
+    name: String,
+    kind: QTYPE,
+    tcp: bool,
+    question: Question<'static>,
+}
+
+impl Asked {
+    fn read(bytes: &[u8], tcp: bool) -> Asked {
+        let packet = Packet::parse(bytes).unwrap();
+        let question = packet.questions[0].clone().into_owned();
+        Asked { id: packet.id(), name: text(&question.qname).unwrap(), kind: question.qtype, tcp, question }
+    }
+
+    fn reply(&self) -> Packet<'static> {
+        let mut packet = Packet::new_reply(self.id);
+        packet.questions.push(self.question.clone());
+        packet
+    }
+
+    fn with(&self, records: Vec<(&str, RData<'static>)>) -> Vec<u8> {
+        let mut packet = self.reply();
+        for (name, data) in records {
+            let name = Name::new(name).unwrap().into_owned();
+            packet.answers.push(ResourceRecord::new(name, CLASS::IN, 60, data));
+        }
+        packet.build_bytes_vec_compressed().unwrap()
+    }
+
+    fn code(&self, code: RCODE) -> Vec<u8> {
+        let mut packet = self.reply();
+        *packet.rcode_mut() = code;
+        packet.build_bytes_vec().unwrap()
+    }
+
+    fn direct(&self) -> bool {
+        self.name.starts_with("_xmpps-")
+    }
+}
+
+fn srv(priority: u16, weight: u16, port: u16, target: &str) -> RData<'static> {
+    RData::SRV(SRV { priority, weight, port, target: Name::new(target).unwrap().into_owned() })
+}
+
+fn cname(target: &str) -> RData<'static> {
+    RData::CNAME(CNAME(Name::new(target).unwrap().into_owned()))
+}
+
+/// Runs for the rest of the test process. The count is of questions over UDP.
+fn server(script: impl Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
+    let script: Arc<Script> = Arc::new(script);
+    let (udp, tcp) = loop {
+        let udp = UdpSocket::bind("127.0.0.53:0").unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
+            break (udp, tcp);
+        }
+    };
+    let at = udp.local_addr().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let (counter, by_udp) = (count.clone(), script.clone());
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok((len, from)) = udp.recv_from(&mut buffer) {
+            counter.fetch_add(1, Ordering::Relaxed);
+            for answer in by_udp(&Asked::read(&buffer[..len], false)) {
+                let _ = udp.send_to(&answer, from);
+            }
+        }
+    });
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = tcp.accept() {
+            let mut len = [0; 2];
+            stream.read_exact(&mut len).unwrap();
+            let mut question = vec![0; usize::from(u16::from_be_bytes(len))];
+            stream.read_exact(&mut question).unwrap();
+            for answer in script(&Asked::read(&question, true)) {
+                let _ = stream.write_all(&(answer.len() as u16).to_be_bytes());
+                let _ = stream.write_all(&answer);
+            }
+        }
+    });
+    (at, count)
+}
+
+fn resolver(servers: &[SocketAddr]) -> Resolver {
+    Resolver::with_servers(servers.to_vec()).patience(Duration::from_millis(200), Duration::from_secs(2))
+}
+
+fn find(servers: &[SocketAddr]) -> Found {
+    smol::block_on(resolver(servers).lookup_srv("Example.ORG", Service::Client))
+}
+
+fn target(host: &str, port: u16, direct_tls: bool) -> Target {
+    Target { host: host.into(), port, direct_tls }
+}
+
+// ---- SRV -------------------------------------------------------------------------------------------
+
+#[test]
+fn both_names_are_asked_and_mixed() {
+    let (at, _) = server(|q| {
+        let records = match q.direct() {
+            true => vec![("_xmpps-client._tcp.example.org", srv(10, 0, 5223, "Direct.Example.org"))],
+            false => vec![
+                ("_XMPP-client._tcp.example.org", srv(20, 0, 5222, "late.example.org")),
+                ("_xmpp-client._tcp.example.org", srv(5, 0, 5222, "first.example.org")),
+                ("_xmpp-client._tcp.example.org", srv(5, 0, 5222, "first.example.org")),
+                ("_xmpp-client._tcp.example.org", srv(6, 0, 0, "noport.example.org")),
+                ("_xmpp-client._tcp.other.org", srv(1, 0, 5222, "not.asked.for")),
+            ],
+        };
+        vec![q.with(records)]
+    });
+    let found = find(&[at]);
+    let order = [
+        target("first.example.org", 5222, false),
+        target("direct.example.org", 5223, true),
+        target("late.example.org", 5222, false),
+    ];
+    assert_eq!(found, Found { targets: order.to_vec(), absent: false, reason: None });
+}
+
+#[test]
+fn weights_are_odds() {
+    let list = |weights: &[u16]| -> Vec<Weighed> {
+        let one = |(i, w): (usize, &u16)| Weighed {
+            priority: 1,
+            weight: *w,
+            target: target(&i.to_string(), 1, false),
+        };
+        weights.iter().enumerate().map(one).collect()
+    };
+    let mut firsts = [0u32; 3];
+    for _ in 0..4000 {
+        let out = order(list(&[10, 30, 0]), &mut below);
+        assert_eq!(out.len(), 3);
+        firsts[out[0].host.parse::<usize>().unwrap()] += 1;
+    }
+    let share = |i: usize| f64::from(firsts[i]) / 4000.0;
+    assert!((0.20..0.30).contains(&share(0)) && (0.68..0.78).contains(&share(1)), "{firsts:?}");
+    assert!(firsts[2] > 0 && share(2) < 0.06, "{firsts:?}");
+    // Whatever the lot says, nobody is lost.
+    for lot in [0, 1, u32::MAX] {
+        assert_eq!(order(list(&[65535; 64]), &mut |_| lot).len(), 64);
+    }
+}
+
+#[test]
+fn the_root_means_no_such_service() {
+    let (at, _) = server(|q| {
+        vec![match q.direct() {
+            true => q.code(RCODE::NameError),
+            false => q.with(vec![("_xmpp-client._tcp.example.org", srv(0, 0, 0, "."))]),
+        }]
+    });
+    assert!(find(&[at]).absent);
+    let (at, _) = server(|q| {
+        let (name, record) = match q.direct() {
+            true => ("_xmpps-client._tcp.example.org", srv(0, 0, 0, ".")),
+            false => ("_xmpp-client._tcp.example.org", srv(0, 0, 5222, "a.example.org")),
+        };
+        vec![q.with(vec![(name, record)])]
+    });
+    let found = find(&[at]);
+    assert_eq!((found.targets.len(), found.absent), (1, false), "no direct TLS, that is all");
+}
+
+#[test]
+fn failures_are_reasons() {
+    let says = |code| server(move |q: &Asked| vec![q.code(code)]).0;
+    let begin = Instant::now();
+    assert_eq!(find(&[says(RCODE::NameError)]).reason, Some(Reason::NoSuchName));
+    assert_eq!(find(&[says(RCODE::ServerFailure)]).reason, Some(Reason::ServerSaid("SERVFAIL")));
+    assert_eq!(find(&[says(RCODE::Refused)]).reason, Some(Reason::ServerSaid("REFUSED")));
+    assert_eq!(find(&[server(|q| vec![q.with(vec![])]).0]).reason, Some(Reason::NoRecords));
+    assert_eq!(find(&[]).reason, Some(Reason::NoServers));
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert_eq!(find(&[server(|_| vec![]).0]).reason, Some(Reason::TimedOut));
+    // Nobody listens there: the kernel says so at once.
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(find(&[closed]).reason, Some(Reason::Io(io::ErrorKind::ConnectionRefused)));
+    for name in ["10.0.0.1", "[::1]", "raspberrypi", "pi.local", "localhost", "a.localhost"] {
+        let found = smol::block_on(resolver(&[closed]).lookup_srv(name, Service::Client));
+        assert_eq!(found.reason, Some(Reason::NotInDns), "{name}");
+    }
+    for name in ["", "a b.org", "a..org", &"a".repeat(64), &"a.".repeat(200)] {
+        let found = smol::block_on(resolver(&[closed]).lookup_srv(name, Service::Client));
+        assert_eq!(found.reason, Some(Reason::BadName), "{name}");
+    }
+}
+
+#[test]
+fn the_next_server_is_asked() {
+    let (broken, _) = server(|q| vec![q.code(RCODE::ServerFailure)]);
+    let (silent, _) = server(|_| vec![]);
+    let (good, _) = server(|q| match q.direct() {
+        true => vec![q.code(RCODE::NameError)],
+        false => vec![q.with(vec![("_xmpp-client._tcp.example.org", srv(1, 1, 5222, "a.example.org"))])],
+    });
+    assert_eq!(find(&[broken, silent, good]).targets, [target("a.example.org", 5222, false)]);
+}
+
+#[test]
+fn forged_answers_are_not_heard() {
+    let (at, _) = server(|q| {
+        let evil =
+            |q: &Asked| q.with(vec![("_xmpp-client._tcp.example.org", srv(0, 0, 6666, "evil.example"))]);
+        let mut wrong_id = evil(q);
+        wrong_id[1] ^= 1;
+        let mut not_an_answer = evil(q);
+        not_an_answer[2] &= 0x7f;
+        let mut other_question = q.reply();
+        other_question.questions[0].qname = Name::new("_xmpp-client._tcp.example.com").unwrap();
+        let mut other_type = q.reply();
+        other_type.questions[0].qtype = QTYPE::TYPE(TYPE::TXT);
+        let good = match q.direct() {
+            true => q.code(RCODE::NameError),
+            false => q.with(vec![("_xmpp-client._tcp.example.org", srv(0, 0, 5222, "good.example.org"))]),
+        };
+        vec![
+            wrong_id,
+            not_an_answer,
+            other_question.build_bytes_vec().unwrap(),
+            other_type.build_bytes_vec().unwrap(),
+            vec![],
+            vec![0; 11],
+            good,
+        ]
+    });
+    assert_eq!(find(&[at]).targets, [target("good.example.org", 5222, false)]);
+}
+
+#[test]
+fn answers_from_elsewhere_are_not_heard() {
+    let (udp, elsewhere) =
+        (UdpSocket::bind("127.0.0.54:0").unwrap(), UdpSocket::bind("127.0.0.55:0").unwrap());
+    let at = udp.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((len, from)) = udp.recv_from(&mut buffer) {
+            let asked = Asked::read(&buffer[..len], false);
+            let reply = |ip| asked.with(vec![("a.example.org", RData::A(A { address: ip }))]);
+            for _ in 0..10 {
+                elsewhere.send_to(&reply(0x0606_0606), from).unwrap(); // all is right but the source
+            }
+            thread::sleep(Duration::from_millis(20));
+            udp.send_to(&reply(0x0a00_0001), from).unwrap();
+        }
+    });
+    assert_eq!(
+        smol::block_on(resolver(&[at]).resolve("a.example.org")).unwrap(),
+        [IpAddr::from([10, 0, 0, 1])]
+    );
+}
+
+#[test]
+fn floods_end() {
+    let (at, _) = server(|_| vec![vec![0; 20]; 200]);
+    let begin = Instant::now();
+    assert!(matches!(find(&[at]).reason, Some(Reason::Garbled | Reason::TimedOut)));
+    assert!(begin.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn pointer_loops_and_impossible_counts() {
+    let (at, _) = server(|q| {
+        let mut looped = q.reply().build_bytes_vec().unwrap();
+        let at = looped.len() as u8;
+        looped[7] = 1; // one answer, whose name points to itself
+        looped.extend([0xc0, at, 0, 33, 0, 1, 0, 0, 0, 9, 0, 0]);
+        let mut counts = q.reply().build_bytes_vec().unwrap();
+        counts[6..12].fill(0xff);
+        vec![looped, counts]
+    });
+    assert_eq!(find(&[at]).reason, Some(Reason::TimedOut));
+}
+
+#[test]
+fn truncated_goes_over_tcp_and_sixty_four_fit() {
+    let (at, asked) = server(|q| {
+        if q.direct() {
+            return vec![q.code(RCODE::NameError)];
+        }
+        if !q.tcp {
+            let mut packet = q.reply();
+            packet.set_flags(PacketFlag::TRUNCATION);
+            return vec![packet.build_bytes_vec().unwrap()];
+        }
+        let name = "_xmpp-client._tcp.example.org";
+        let hosts: Vec<String> = (0..100).map(|i| format!("host-number-{i}.example.org")).collect();
+        vec![q.with(hosts.iter().map(|host| (name, srv(1, 1, 5222, host))).collect())]
+    });
+    let found = find(&[at]);
+    assert_eq!(found.targets.len(), MAX_RECORDS);
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "once each over UDP");
+}
+
+#[test]
+fn cnames() {
+    let (at, _) = server(|q| {
+        vec![match q.name.as_str() {
+            // In one answer, in the wrong order.
+            "www.example.org" if q.kind == QTYPE::TYPE(TYPE::A) => q.with(vec![
+                ("c.example.org", RData::A(A { address: 0x0a00_0001 })),
+                ("b.example.org", cname("c.example.org")),
+                ("www.example.org", cname("b.example.org")),
+            ]),
+            // Only the first step; the rest has to be asked for.
+            "half.example.org" => q.with(vec![("half.example.org", cname("www.example.org"))]),
+            "loop.example.org" => q.with(vec![("loop.example.org", cname("pool.example.org"))]),
+            "pool.example.org" => q.with(vec![("pool.example.org", cname("loop.example.org"))]),
+            "self.example.org" => q.with(vec![("self.example.org", cname("self.example.org"))]),
+            _ => q.with(vec![]),
+        }]
+    });
+    let get = |name: &str| smol::block_on(resolver(&[at]).resolve(name));
+    let ten = [IpAddr::from([10, 0, 0, 1])];
+    assert_eq!(get("www.example.org").unwrap(), ten);
+    assert_eq!(get("half.example.org").unwrap(), ten);
+    assert_eq!(get("loop.example.org"), Err(Reason::Garbled));
+    assert_eq!(get("self.example.org"), Err(Reason::NoRecords));
+}
+
+// ---- addresses -------------------------------------------------------------------------------------
+
+#[test]
+fn addresses() {
+    let (at, _) = server(|q| {
+        vec![match &q.kind {
+            QTYPE::TYPE(TYPE::A) => q.with(vec![
+                ("a.example.org", RData::A(A { address: 0x0a00_0002 })),
+                ("a.example.org", RData::A(A { address: 0x0a00_0002 })),
+            ]),
+            _ => q.with(vec![("a.example.org", RData::AAAA(AAAA { address: 1 }))]),
+        }]
+    });
+    let mut r = resolver(&[at]);
+    r.hosts = hosts_file("10.9.9.9 known.example.org Printer # me\n::1 localhost\nnonsense x\n");
+    let get = |name: &str| smol::block_on(r.resolve(name));
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    assert_eq!(get("A.example.org.").unwrap(), [ip("10.0.0.2"), ip("::1")]);
+    assert_eq!(get("known.example.org").unwrap(), [ip("10.9.9.9")]);
+    assert_eq!(get("printer").unwrap(), [ip("10.9.9.9")]);
+    assert_eq!(get("192.0.2.1").unwrap(), [ip("192.0.2.1")]);
+    assert_eq!(get("[2001:db8::1]").unwrap(), [ip("2001:db8::1")]);
+    for name in ["localhost", "hub.localhost", "LOCALHOST."] {
+        assert_eq!(get(name).unwrap(), [ip("127.0.0.1"), ip("::1")]);
+    }
+    assert_eq!(get("nobody.local"), Err(Reason::NotInDns));
+    assert_eq!(get("x y"), Err(Reason::BadName));
+}
+
+#[test]
+fn one_family_may_fail() {
+    let (at, _) = server(|q| {
+        vec![match &q.kind {
+            QTYPE::TYPE(TYPE::A) => q.with(vec![("a.example.org", RData::A(A { address: 0x0a00_0002 }))]),
+            _ => q.code(RCODE::ServerFailure), // as in home-assistant#15365
+        }]
+    });
+    let ips = smol::block_on(resolver(&[at]).resolve("a.example.org")).unwrap();
+    assert_eq!(ips, [IpAddr::from([10, 0, 0, 2])]);
+}
+
+#[test]
+fn files() {
+    let (servers, attempt) = resolv_conf(
+        "# c\nsearch lan\nnameserver 192.168.1.1\nnameserver nonsense\nnameserver ::1\noptions ndots:1 timeout:2\n\
+         nameserver 1.1.1.1\nnameserver 8.8.8.8\n",
+    );
+    let servers: Vec<String> = servers.iter().map(SocketAddr::to_string).collect();
+    assert_eq!(servers, ["192.168.1.1:53", "[::1]:53", "1.1.1.1:53"]);
+    assert_eq!(attempt, Duration::from_secs(2));
+    assert_eq!(resolv_conf("options timeout:99").1, TOTAL);
+    assert_eq!(resolv_conf("").1, ATTEMPT);
+}
+
+// ---- the codec and we, together --------------------------------------------------------------------
+
+proptest! {
+    #[test]
+    fn no_answer_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        // Past our own checks: right id, a response, one question.
+        let mut bytes = bytes;
+        let head = [0, 7, 0x80, 0, 0, 1, 0, 3, 0, 0, 0, 1];
+        for (to, from) in bytes.iter_mut().zip(head) {
+            *to = from;
+        }
+        let _ = judge(&bytes, 7, "a.example.org", TYPE::SRV);
+    }
+
+    #[test]
+    fn no_mutated_answer_panics(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let question = question(7, "a.example.org", TYPE::SRV).unwrap();
+        let mut bytes = Asked::read(&question, false).with(vec![
+            ("a.example.org", cname("b.example.org")),
+            ("b.example.org", srv(1, 2, 3, "c.example.org")),
+            ("c.example.org", RData::A(A { address: 1 })),
+            ("c.example.org", RData::AAAA(AAAA { address: 1 })),
+        ]);
+        for (at, value) in &edits {
+            let at = at.index(bytes.len());
+            bytes[at] = *value;
+        }
+        let _ = judge(&bytes, 7, "a.example.org", TYPE::SRV);
+        let _ = judge(&bytes[..cut.index(bytes.len())], 7, "a.example.org", TYPE::SRV);
+    }
+}
+
+#[test]
+fn chains_of_pointers_are_bounded() {
+    // The dearest message that fits: names that hop backwards through thousands of pointers.
+    let mut bytes = question(7, "a.example.org", TYPE::SRV).unwrap();
+    bytes[2] |= 0x80;
+    let start = bytes.len();
+    let records = 600u16;
+    bytes[6..8].copy_from_slice(&(records + 1).to_be_bytes());
+    let hops = 4200;
+    // One record whose data (of a type nobody knows) is the chain of pointers.
+    bytes.extend([0, 0xff, 0x01, 0, 1, 0, 0, 0, 0]);
+    bytes.extend((hops as u16 * 2).to_be_bytes());
+    let mut last = start as u16; // a root label
+    for _ in 0..hops {
+        let here = bytes.len() as u16;
+        bytes.extend((0xc000 | last).to_be_bytes());
+        last = here;
+    }
+    for _ in 0..records {
+        bytes.extend((0xc000 | last).to_be_bytes());
+        bytes.extend([0xff, 0x01, 0, 1, 0, 0, 0, 0, 0, 0]);
+    }
+    assert!(bytes.len() <= MAX_ANSWER && plausible(&bytes, 7));
+    let begin = Instant::now();
+    assert!(matches!(judge(&bytes, 7, "a.example.org", TYPE::SRV), Judged::Final(Err(Reason::NoRecords))));
+    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+}

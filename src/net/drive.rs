@@ -1,0 +1,189 @@
+//! A session's way through the socket: one small task that owns no buffer while nothing happens.
+
+use super::outbox::{Conn, End};
+use super::ring::{Scratch, Shared};
+use crate::hub::talk::{Input, SessionId};
+use crate::stanza::Stanza;
+use crate::stream::{self, Condition};
+use crate::xml::{self, Caps, Flow, Kind, Reader, Scan, Scope, scan};
+use std::future::Future;
+use std::io::{ErrorKind, Read};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// Reads in one turn before others get theirs.
+const READS: usize = 4;
+
+/// A bound session. Resolves when the connection has to end.
+pub struct Drive {
+    shared: Rc<Shared>,
+    conn: Rc<Conn>,
+    session: SessionId,
+    reader: Reader,
+    /// What the client declared on its stream header, if it is anything but the usual.
+    scope: Option<Box<Scope>>,
+    /// Frames may wait in the reader (or in TLS) that no readiness of the socket will tell of: what
+    /// negotiation read too much, or what came when the store was behind.
+    stopped: bool,
+}
+
+/// Why the frames stop.
+enum Halt {
+    Closed,
+    Error(stream::Error),
+}
+
+impl From<xml::Error> for Halt {
+    fn from(error: xml::Error) -> Halt {
+        Halt::Error(error.into())
+    }
+}
+
+impl Drive {
+    /// Goes on with a stream that was just bound.
+    pub fn new(shared: Rc<Shared>, conn: Rc<Conn>, reader: Reader, scope: Scope) -> Drive {
+        let session = conn.session.get();
+        let plain = scope.prefixes.iter().all(|(p, uri)| &**p == "stream" && &**uri == xml::ns::STREAM);
+        let scope = (!plain).then(|| Box::new(scope));
+        Drive { shared, conn, session, reader, scope, stopped: true }
+    }
+
+    /// Takes bytes of the stream. `Some`: it has to end.
+    fn take(&mut self, bytes: &[u8], scan: &mut Scan) -> Option<End> {
+        let (shared, session) = (&self.shared, self.session);
+        let usual = shared.scope.clone();
+        let scope = self.scope.as_deref().unwrap_or(&usual);
+        let caps = shared.caps.get();
+        let (conn, mut stopped) = (&self.conn, false);
+        let outcome = self.reader.feed(bytes, |kind, frame| {
+            match kind {
+                Kind::Keepalive => {}
+                Kind::Footer => return Err(Halt::Closed),
+                // A stream is restarted only by SASL and STARTTLS (RFC 6120 §4.3.3).
+                Kind::Header => return Err(Halt::Error(stream::Error::new(Condition::BadFormat))),
+                Kind::Element => {
+                    element(shared, session, frame, scan, scope, &caps)?;
+                }
+            }
+            // The hub may have ended the session over what it has just heard.
+            stopped = conn.end.borrow().is_some() || shared.congested(session);
+            Ok(if stopped { Flow::Stop } else { Flow::Go })
+        });
+        self.stopped |= stopped;
+        match outcome {
+            Ok(()) => None,
+            Err(Halt::Closed) => Some(End::Closed),
+            Err(Halt::Error(error)) => Some(End::Error(error)),
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let shared = self.shared.clone();
+        for _ in 0..READS {
+            if let Some(end) = self.conn.end.borrow_mut().take() {
+                return Poll::Ready(end);
+            }
+            if shared.congested(self.session) {
+                // Woken when the store has answered.
+                *self.conn.reader.borrow_mut() = Some(cx.waker().clone());
+                shared.wait_for_store(&self.conn);
+                return Poll::Pending;
+            }
+            let mut scratch = shared.scratch.borrow_mut();
+            let Scratch { wire, plain, scan } = &mut *scratch;
+            if std::mem::take(&mut self.stopped) {
+                let end = match self.conn.tls.borrow().is_some() {
+                    true => self.take(&[], scan).or_else(|| self.decrypt(&[], plain, scan)),
+                    false => self.take(&[], scan),
+                };
+                if let Some(end) = end {
+                    return Poll::Ready(end);
+                }
+                if self.stopped {
+                    continue;
+                }
+            }
+            match self.conn.io.poll_readable(cx) {
+                Poll::Pending => {
+                    *self.conn.reader.borrow_mut() = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(End::Dead),
+                Poll::Ready(Ok(())) => {}
+            }
+            let n = match self.conn.io.get_ref().read(wire) {
+                Ok(0) => return Poll::Ready(End::Dead),
+                Ok(n) => n,
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
+                Err(_) => return Poll::Ready(End::Dead),
+            };
+            shared.read.set(shared.read.get().wrapping_add(n as u64));
+            let got = wire.get(..n).unwrap_or_default();
+            let encrypted = self.conn.tls.borrow().is_some();
+            let end = if encrypted { self.decrypt(got, plain, scan) } else { self.take(got, scan) };
+            if let Some(end) = end {
+                return Poll::Ready(end);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn decrypt(&mut self, mut wire: &[u8], plain: &mut [u8], scan: &mut Scan) -> Option<End> {
+        loop {
+            let fed = match self.conn.tls.borrow_mut().as_mut() {
+                Some(tls) => tls.feed(wire, plain),
+                None => return Some(End::Dead),
+            };
+            let Ok(got) = fed else { return Some(End::Dead) };
+            wire = wire.get(got.wire..).unwrap_or_default();
+            if let Some(end) = self.take(plain.get(..got.plain).unwrap_or_default(), scan) {
+                return Some(end);
+            }
+            if got.closed {
+                return Some(End::Closed);
+            }
+            if wire.is_empty() && !got.more {
+                return None;
+            }
+        }
+    }
+}
+
+/// One first-level element of a bound stream: judged in full, then heard.
+fn element(
+    shared: &Rc<Shared>,
+    session: SessionId,
+    frame: &[u8],
+    scan: &mut Scan,
+    scope: &Scope,
+    caps: &Caps,
+) -> Result<(), Halt> {
+    let text = scan.element(frame, scope, caps)?;
+    if scan.outer != 0 {
+        // It uses prefixes of its stream header, which mean nothing elsewhere: written in.
+        let mut own = Vec::with_capacity(text.len() + 128);
+        scan::redeclare(text, scan, scope, &mut own);
+        return element_of(shared, session, scan.element(&own, &Scope::default(), caps)?, scan);
+    }
+    element_of(shared, session, text, scan)
+}
+
+fn element_of(shared: &Rc<Shared>, session: SessionId, text: &str, scan: &Scan) -> Result<(), Halt> {
+    match Stanza::new(text, scan) {
+        Some(stanza) => {
+            shared.hear(Input::Stanza { from: session, stanza: &stanza });
+            Ok(())
+        }
+        None => Err(Halt::Error(stream::Error::new(Condition::UnsupportedStanzaType))),
+    }
+}
+
+impl Future for Drive {
+    type Output = End;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        self.get_mut().turn(cx)
+    }
+}

@@ -1,0 +1,54 @@
+//! Listeners: accept, count, hand over.
+
+use super::c2s::{self, Mode, Place};
+use super::ring::Shared;
+use async_io::{Async, Timer};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Connections that the system keeps for us between two looks; a room full of devices comes back at
+/// once after a power cut.
+const BACKLOG: i32 = 1024;
+
+/// Opens a listener.
+pub fn open(address: SocketAddr) -> io::Result<Async<TcpListener>> {
+    let listener = Async::<TcpListener>::bind(address)?;
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
+/// Accepts for ever.
+pub async fn accept(shared: Rc<Shared>, listener: Async<TcpListener>, mode: Mode) {
+    loop {
+        match listener.accept().await {
+            Ok((io, peer)) => {
+                let Some(place) = Place::take(&shared, peer.ip().to_canonical()) else {
+                    log::debug!("{peer}: too many connections");
+                    continue;
+                };
+                settle(&io);
+                shared.spawn(c2s::serve(shared.clone(), io, peer, mode, place));
+            }
+            // The peer was gone before we looked.
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            // Out of file descriptors or memory: it will not be better at once.
+            Err(e) => {
+                log::error!("accept: {e}");
+                Timer::after(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// What we want of every socket: small writes at once, and the system notices a peer that vanished,
+/// so that an idle connection costs us no timer.
+fn settle(io: &Async<TcpStream>) {
+    use rustix::net::sockopt;
+    let _ = io.get_ref().set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(io, true);
+    let _ = sockopt::set_tcp_keepidle(io, Duration::from_secs(120));
+    let _ = sockopt::set_tcp_keepintvl(io, Duration::from_secs(20));
+    let _ = sockopt::set_tcp_keepcnt(io, 3);
+}

@@ -1,0 +1,252 @@
+//! One connection as everybody but its reader sees it: a socket, perhaps TLS, and what waits to be
+//! written. Nothing is ever written from inside routing; the flusher does it once per turn.
+
+use super::tls::Tls;
+use crate::hub::talk::{SessionId, Taken};
+use crate::stream;
+use async_io::Async;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::task::Waker;
+
+/// A batch of this size goes out at once even from inside routing, as long as the socket takes it:
+/// otherwise a busy turn would look like a slow reader.
+const EARLY: usize = 256 * 1024;
+/// Buffers kept for the next turn, and the largest that is worth keeping.
+const POOL: (usize, usize) = (64, 64 * 1024);
+
+/// One connection.
+pub struct Conn {
+    /// The socket.
+    pub io: Async<TcpStream>,
+    /// TLS, once there is any.
+    pub tls: RefCell<Option<Tls>>,
+    /// The other side.
+    pub peer: SocketAddr,
+    /// The session that was bound here.
+    pub session: Cell<SessionId>,
+    /// Set when the connection has to end.
+    pub end: RefCell<Option<End>>,
+    /// The reader, when it waits for something else than the socket as well.
+    pub reader: RefCell<Option<Waker>>,
+    /// What its outbox still held when its place was given to another session.
+    pub left: RefCell<Vec<u8>>,
+}
+
+/// Why a connection has to end.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// The other side sent `</stream:stream>`, or nothing more will come.
+    Closed,
+    /// We refuse to go on.
+    Error(stream::Error),
+    /// The socket or TLS is gone, or nobody reads: nothing more can be said.
+    Dead,
+}
+
+impl Conn {
+    /// A fresh connection.
+    pub fn new(io: Async<TcpStream>, peer: SocketAddr) -> Rc<Conn> {
+        Rc::new(Conn {
+            io,
+            tls: RefCell::new(None),
+            peer,
+            session: Cell::new(SessionId::NONE),
+            end: RefCell::new(None),
+            reader: RefCell::new(None),
+            left: RefCell::default(),
+        })
+    }
+
+    /// Has the reader end the connection.
+    pub fn kill(&self, end: End) {
+        self.end.borrow_mut().get_or_insert(end);
+        self.wake_reader();
+    }
+
+    /// Wakes the reader.
+    pub fn wake_reader(&self) {
+        if let Some(waker) = self.reader.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Writes what the socket takes of `bytes`: how much that was, and whether it would take more.
+    fn write(&self, bytes: &[u8]) -> io::Result<(usize, bool)> {
+        let mut socket = self.io.get_ref();
+        let mut tls = self.tls.borrow_mut();
+        let mut done = 0;
+        loop {
+            let rest = bytes.get(done..).unwrap_or_default();
+            let wrote = match tls.as_mut() {
+                Some(tls) => match tls.send(&mut socket, rest) {
+                    // TLS takes less than it is given only when the socket is full.
+                    Ok(n) => return Ok((done + n, n == rest.len() && !tls.wants_write())),
+                    Err(e) => Err(e),
+                },
+                None if rest.is_empty() => return Ok((done, true)),
+                None => socket.write(rest),
+            };
+            match wrote {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => done += n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok((done, false)),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Writes bytes and waits until the system has them; for negotiation and for last words.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            let (n, open) = self.write(bytes)?;
+            bytes = bytes.get(n..).unwrap_or_default();
+            if bytes.is_empty() && open {
+                return Ok(());
+            }
+            self.io.writable().await?;
+        }
+    }
+}
+
+/// What waits to be written for a session. Empty, without memory, when idle.
+pub struct Outbox {
+    /// Where it goes.
+    pub conn: Rc<Conn>,
+    bytes: Vec<u8>,
+    /// Written already, from the front of `bytes`.
+    sent: usize,
+    /// All that was ever written before `bytes`.
+    before: u64,
+    /// Called when that many bytes have been written.
+    taken: VecDeque<(u64, Taken)>,
+    /// The socket takes no more; a task waits for it.
+    blocked: bool,
+    /// On the flusher's list.
+    dirty: bool,
+    /// Negotiation still writes; what comes for the session waits behind it.
+    held: bool,
+}
+
+/// What a visit of the flusher came to.
+pub enum Flushed {
+    /// All written.
+    Clean,
+    /// The socket is full: somebody has to wait for it.
+    Blocked,
+    /// The socket is dead.
+    Dead,
+}
+
+impl Outbox {
+    /// For a session that was just bound on `conn`.
+    pub fn new(conn: Rc<Conn>) -> Outbox {
+        Outbox {
+            conn,
+            bytes: Vec::new(),
+            sent: 0,
+            before: 0,
+            taken: VecDeque::new(),
+            blocked: false,
+            dirty: false,
+            held: true,
+        }
+    }
+
+    /// The buffer to append to, unless `bound` bytes wait already. True with it: the connection
+    /// was clean and belongs on the flusher's list now.
+    pub fn open(&mut self, bound: usize, pool: &mut Pool) -> Option<(&mut Vec<u8>, bool)> {
+        let waiting = self.bytes.len() - self.sent;
+        if waiting >= EARLY && !self.blocked && !self.held {
+            let _ = self.push(); // an error shows at the next visit as well
+        }
+        if self.bytes.len() - self.sent >= bound {
+            return None;
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes = pool.free.pop().unwrap_or_default();
+        }
+        let first = !(self.dirty || self.blocked || self.held);
+        self.dirty |= first;
+        Some((&mut self.bytes, first))
+    }
+
+    /// Calls `then` when all that is in here now has been taken by the system; gives it back when
+    /// that is so already.
+    pub fn when_taken(&mut self, then: Taken) -> Option<Taken> {
+        if self.bytes.len() == self.sent {
+            return Some(then);
+        }
+        self.taken.push_back((self.before + self.bytes.len() as u64, then));
+        None
+    }
+
+    /// Negotiation is done: `first` goes out before all that has come for the session meanwhile.
+    pub fn release(&mut self, first: &[u8]) {
+        self.bytes.splice(0..0, first.iter().copied());
+        self.held = false;
+        self.dirty = true;
+    }
+
+    fn push(&mut self) -> io::Result<bool> {
+        let (n, open) = self.conn.write(self.bytes.get(self.sent..).unwrap_or_default())?;
+        self.sent += n;
+        Ok(open)
+    }
+
+    /// A visit of the flusher. `due` gets what has been waiting for bytes to be taken.
+    pub fn flush(&mut self, pool: &mut Pool, due: &mut Vec<Taken>) -> Flushed {
+        self.dirty = false;
+        if self.held || self.blocked {
+            return Flushed::Clean;
+        }
+        self.flush_on(pool, due)
+    }
+
+    /// The same, when the socket has been waited for.
+    pub fn flush_on(&mut self, pool: &mut Pool, due: &mut Vec<Taken>) -> Flushed {
+        let before = self.sent;
+        let Ok(open) = self.push() else { return Flushed::Dead };
+        pool.written = pool.written.wrapping_add((self.sent - before) as u64);
+        self.blocked = !open;
+        let reached = self.before + self.sent as u64;
+        while self.taken.front().is_some_and(|(mark, _)| *mark <= reached) {
+            due.extend(self.taken.pop_front().map(|(_, then)| then));
+        }
+        if self.sent == self.bytes.len() {
+            (self.before, self.sent) = (reached, 0);
+            pool.keep(std::mem::take(&mut self.bytes));
+        } else if self.sent > EARLY {
+            self.bytes.drain(..self.sent);
+            (self.before, self.sent) = (reached, 0);
+        }
+        if open { Flushed::Clean } else { Flushed::Blocked }
+    }
+
+    /// What was never written, for the last words to go behind.
+    pub fn rest(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.sent.min(self.bytes.len()));
+        self.bytes
+    }
+}
+
+/// Empty buffers of the thread: connections that have nothing to write own none.
+#[derive(Default)]
+pub struct Pool {
+    free: Vec<Vec<u8>>,
+    /// Bytes written to all connections.
+    pub written: u64,
+}
+
+impl Pool {
+    fn keep(&mut self, mut bytes: Vec<u8>) {
+        if self.free.len() < POOL.0 && bytes.capacity() <= POOL.1 {
+            bytes.clear();
+            self.free.push(bytes);
+        }
+    }
+}

@@ -1,0 +1,555 @@
+//! The ring around the two cores: one thread that owns the hub, the outboxes and what waits for
+//! the store. All that is shared between tasks stands in [`Shared`]; no task holds a borrow of it
+//! across an await.
+
+use super::outbox::{Conn, End, Flushed, Outbox, Pool};
+use super::tls::ServerTls;
+use super::work::Workers;
+use crate::hub::limits::Limits;
+use crate::hub::talk::{Derived, Input, Now, Password, SessionId, Sink, Taken, Then};
+use crate::hub::throttle::Throttle;
+use crate::hub::{Hub, Names};
+use crate::jid::FullJid;
+use crate::stanza;
+use crate::store::Store;
+use crate::store::change::{Answer, Ask, Change, Job, Keys};
+use crate::stream::{self, Condition, Secret, sasl};
+use crate::xml::{Caps, Scan, Scope, ns};
+use async_io::Timer;
+use smol::LocalExecutor;
+use smol::channel::{self, Receiver, Sender};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Bytes read from a socket at once. The buffer belongs to the thread.
+const READ: usize = 64 * 1024;
+/// A clock that shows less was never set: this software did not exist then (2025-06-01).
+const BUILD_FLOOR_MS: u64 = 1_748_736_000_000;
+
+/// Buffers of the thread, for whoever is running.
+pub struct Scratch {
+    /// What a socket gives.
+    pub wire: Box<[u8]>,
+    /// What TLS makes of it.
+    pub plain: Box<[u8]>,
+    /// The judge's memory.
+    pub scan: Scan,
+}
+
+type Resume = Box<dyn FnOnce(&mut Hub, &mut dyn Sink, Done)>;
+
+/// What a worker or the store has finished.
+pub enum Done {
+    /// The store's answer.
+    Answer(Answer),
+    /// New keys for a password.
+    Keys(Box<Keys>),
+}
+
+/// What waits, and for whom.
+pub struct Ring {
+    boxes: Vec<Option<(u32, Outbox)>>,
+    waiting: HashMap<u64, Resume>,
+    tickets: HashMap<u64, (Rc<Conn>, Sender<Bound>)>,
+    next: u64,
+}
+
+/// The outcome of a bind.
+pub type Bound = Result<(SessionId, FullJid), stanza::Error>;
+
+/// All that the tasks of the thread share.
+pub struct Shared {
+    executor: LocalExecutor<'static>,
+    /// The hub. Borrowed only inside [`Shared::with_hub`].
+    hub: RefCell<Hub>,
+    ring: RefCell<Ring>,
+    pool: RefCell<Pool>,
+    dirty: RefCell<Vec<SessionId>>,
+    flusher: RefCell<Option<Waker>>,
+    behind: RefCell<Vec<Rc<Conn>>>,
+    /// Buffers of the thread.
+    pub scratch: RefCell<Scratch>,
+    /// Failed logins and registrations.
+    pub throttle: RefCell<Throttle>,
+    /// The store.
+    pub store: Store,
+    /// Threads for key derivation.
+    pub workers: Workers,
+    /// TLS for incoming connections.
+    pub tls: ServerTls,
+    /// Whether clients are asked for a certificate: only when some account has one.
+    pub ask_clients: Arc<AtomicBool>,
+    /// What the receiving half of a stream needs to know; replaced at a reload.
+    pub settings: RefCell<Rc<stream::Settings>>,
+    /// Connections, all and by address.
+    pub connections: RefCell<Connections>,
+    /// The usual stream header's declarations.
+    pub scope: Rc<Scope>,
+    /// The caps on one stanza.
+    pub caps: Cell<Caps>,
+    /// Bytes read from clients.
+    pub read: Cell<u64>,
+    limits: RefCell<Rc<Limits>>,
+    done: Sender<(u64, Done)>,
+    finished: Receiver<(u64, Done)>,
+    started: Instant,
+    /// The hub's own state may be broken: a panic went through it.
+    broken: Cell<bool>,
+    /// Told to stop; what is said to it is the reason.
+    pub stop: (Sender<Stop>, Receiver<Stop>),
+}
+
+/// Why the hub stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// Somebody asked for it.
+    Asked,
+    /// Its state can't be trusted any more; a supervisor should start it again.
+    Broken,
+}
+
+/// Who is connected, as far as the bounds go.
+#[derive(Default)]
+pub struct Connections {
+    /// All.
+    pub total: u64,
+    /// Those that have no session yet.
+    pub early: u64,
+    /// By address.
+    pub by_address: HashMap<IpAddr, u64>,
+}
+
+impl Shared {
+    /// Everything in place, nobody connected.
+    pub fn new(
+        hub: Hub,
+        store: Store,
+        tls: ServerTls,
+        settings: stream::Settings,
+        ask_clients: Arc<AtomicBool>,
+        started: Instant,
+    ) -> Rc<Shared> {
+        let (done, finished) = channel::unbounded();
+        let limits = hub.limits.clone();
+        Rc::new(Shared {
+            executor: LocalExecutor::new(),
+            hub: RefCell::new(hub),
+            ring: RefCell::new(Ring {
+                boxes: Vec::new(),
+                waiting: HashMap::new(),
+                tickets: HashMap::new(),
+                next: 0,
+            }),
+            pool: RefCell::default(),
+            dirty: RefCell::default(),
+            flusher: RefCell::default(),
+            behind: RefCell::default(),
+            scratch: RefCell::new(Scratch {
+                wire: vec![0; READ].into(),
+                plain: vec![0; READ].into(),
+                scan: Scan::new(),
+            }),
+            throttle: RefCell::default(),
+            store,
+            workers: Workers::new(),
+            tls,
+            ask_clients,
+            settings: RefCell::new(Rc::new(settings)),
+            connections: RefCell::default(),
+            scope: Rc::new(usual_scope()),
+            caps: Cell::new(caps(&limits)),
+            read: Cell::default(),
+            limits: RefCell::new(Rc::new(limits)),
+            done,
+            finished,
+            started,
+            broken: Cell::new(false),
+            stop: channel::unbounded(),
+        })
+    }
+
+    /// The time, for the cores.
+    pub fn now(&self) -> Now {
+        now(self.started)
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Rc<Limits> {
+        self.limits.borrow().clone()
+    }
+
+    /// Other limits, names or settings from now on.
+    pub fn reload(&self, limits: Limits, names: Names, settings: stream::Settings) {
+        self.caps.set(caps(&limits));
+        *self.limits.borrow_mut() = Rc::new(limits.clone());
+        *self.settings.borrow_mut() = Rc::new(settings);
+        let mut hub = self.hub.borrow_mut();
+        hub.limits = limits;
+        hub.names = names;
+    }
+
+    /// Whether a session should be read no further for now.
+    pub fn congested(&self, session: SessionId) -> bool {
+        self.hub.borrow().congested(session)
+    }
+
+    /// Wakes the connection's reader at the store's next answer.
+    pub fn wait_for_store(&self, conn: &Rc<Conn>) {
+        self.behind.borrow_mut().push(conn.clone());
+    }
+
+    /// Runs a task on the thread. A panic in it is logged and ends only the task, unless it went
+    /// through the hub: then the hub stops, to be started again with all that was acknowledged.
+    pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let shared = self.clone();
+        let mut task = Box::pin(task);
+        self.executor
+            .spawn(std::future::poll_fn(move |cx| {
+                match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+                    Ok(poll) => poll,
+                    Err(_) => {
+                        log::error!("a task has failed (a bug); its connection is closed");
+                        if shared.broken.get() {
+                            log::error!("the hub's state may be damaged; stopping for a fresh start");
+                            let _ = shared.stop.0.try_send(Stop::Broken);
+                        }
+                        Poll::Ready(())
+                    }
+                }
+            }))
+            .detach();
+    }
+
+    /// Runs the thread until `main` is done.
+    pub async fn run_until<T>(&self, main: impl Future<Output = T>) -> T {
+        self.executor.run(main).await
+    }
+
+    /// The hub and its mouth.
+    pub fn with_hub<R>(self: &Rc<Self>, with: impl FnOnce(&mut Hub, &mut Mouth<'_>) -> R) -> R {
+        self.broken.set(true); // stays so if what follows panics
+        let mut hub = self.hub.borrow_mut();
+        hub.now = self.now();
+        let result = with(&mut hub, &mut Mouth { shared: self, ring: self.ring.borrow_mut() });
+        self.broken.set(false);
+        result
+    }
+
+    /// The hub hears something.
+    pub fn hear(self: &Rc<Self>, input: Input<'_>) {
+        let now = self.now();
+        self.with_hub(|hub, mouth| hub.handle(now, input, mouth));
+    }
+
+    /// Lets run what has waited for bytes to be taken.
+    fn run(self: &Rc<Self>, due: Vec<Taken>) {
+        for then in due {
+            self.with_hub(|hub, mouth| then(hub, mouth));
+        }
+    }
+
+    /// Asks the store and waits, without the hub.
+    pub async fn ask(&self, changes: Vec<Change>, ask: Ask) -> Answer {
+        let (tell, told) = channel::bounded(1);
+        let then = Box::new(move |answer| drop(tell.try_send(answer)));
+        self.store.submit(Job { changes, ask, then });
+        told.recv().await.unwrap_or(Answer::Failed("the store is closed".into()))
+    }
+
+    /// Binds a resource on `conn` and waits for the outcome.
+    pub async fn bind(
+        self: &Rc<Self>,
+        conn: &Rc<Conn>,
+        account: &crate::jid::BareJid,
+        resource: &str,
+        lang: Option<&str>,
+    ) -> Bound {
+        let (tell, told) = channel::bounded(1);
+        let ticket = {
+            let mut ring = self.ring.borrow_mut();
+            ring.next += 1;
+            let ticket = ring.next;
+            ring.tickets.insert(ticket, (conn.clone(), tell));
+            ticket
+        };
+        self.hear(Input::Bind { ticket, account, resource, lang });
+        told.recv().await.unwrap_or(Err(stanza::Condition::InternalServerError.into()))
+    }
+
+    /// Negotiation is done: `first` goes out, then what has come for the session meanwhile.
+    pub fn release(&self, session: SessionId, first: &[u8]) {
+        if let Some(outbox) = self.ring.borrow_mut().outbox(session) {
+            outbox.release(first);
+            self.mark(session);
+        }
+    }
+
+    /// The session's connection is going: takes it out of the tables, tells the hub, and returns
+    /// what was never written.
+    pub fn part(self: &Rc<Self>, conn: &Conn) -> Vec<u8> {
+        let session = conn.session.replace(SessionId::NONE);
+        self.hear(Input::Closed { session });
+        let mut ring = self.ring.borrow_mut();
+        match ring.boxes.get_mut(session.index as usize) {
+            Some(slot) if slot.as_ref().is_some_and(|(g, _)| *g == session.generation) => {
+                slot.take().map(|(_, outbox)| outbox.rest()).unwrap_or_default()
+            }
+            _ => conn.left.take(),
+        }
+    }
+
+    /// Bytes read from and written to clients.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.read.get(), self.pool.borrow().written)
+    }
+
+    /// All connections that have a session.
+    pub fn connected(&self) -> Vec<Rc<Conn>> {
+        self.ring.borrow().boxes.iter().flatten().map(|(_, outbox)| outbox.conn.clone()).collect()
+    }
+
+    fn mark(&self, session: SessionId) {
+        self.dirty.borrow_mut().push(session);
+        if let Some(waker) = self.flusher.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// The flusher: lets every ready reader go first, then writes each dirty outbox once.
+    pub async fn flush_for_ever(self: Rc<Self>) {
+        loop {
+            std::future::poll_fn(|cx| {
+                if self.dirty.borrow().is_empty() {
+                    *self.flusher.borrow_mut() = Some(cx.waker().clone());
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                }
+            })
+            .await;
+            smol::future::yield_now().await;
+            self.flush_once();
+        }
+    }
+
+    fn flush_once(self: &Rc<Self>) {
+        let mut list = std::mem::take(&mut *self.dirty.borrow_mut());
+        let mut due = Vec::new();
+        for session in &list {
+            let mut ring = self.ring.borrow_mut();
+            let Some(outbox) = ring.outbox(*session) else { continue };
+            match outbox.flush(&mut self.pool.borrow_mut(), &mut due) {
+                Flushed::Clean => {}
+                Flushed::Dead => outbox.conn.kill(End::Dead),
+                Flushed::Blocked => {
+                    let (shared, conn, session) = (self.clone(), outbox.conn.clone(), *session);
+                    self.spawn(async move { shared.drain(&conn, session).await });
+                }
+            }
+        }
+        list.clear();
+        let mut dirty = self.dirty.borrow_mut();
+        if dirty.is_empty() {
+            *dirty = list; // keep its memory
+        }
+        drop(dirty);
+        if !due.is_empty() {
+            self.run(due);
+        }
+    }
+
+    /// Waits for a slow reader, for as long as it takes something now and then.
+    async fn drain(self: Rc<Self>, conn: &Rc<Conn>, session: SessionId) {
+        loop {
+            let patience = Duration::from_secs(self.limits().stall_seconds);
+            let ready = smol::future::or(async { conn.io.writable().await.is_ok() }, async {
+                Timer::after(patience).await;
+                false
+            })
+            .await;
+            let mut due = Vec::new();
+            let flushed = {
+                let mut ring = self.ring.borrow_mut();
+                let Some(outbox) = ring.outbox(session) else { return };
+                if ready { outbox.flush_on(&mut self.pool.borrow_mut(), &mut due) } else { Flushed::Dead }
+            };
+            self.run(due);
+            match flushed {
+                Flushed::Blocked => {}
+                // There is nobody to tell: what we would say waits behind what is not read.
+                Flushed::Dead => return conn.kill(End::Dead),
+                // What was put aside for it while it was slow can come now.
+                Flushed::Clean => return self.hear(Input::Drained { session }),
+            }
+        }
+    }
+
+    /// Takes what store and workers have finished to those who wait for it.
+    pub async fn finish_for_ever(self: Rc<Self>) {
+        while let Ok((number, done)) = self.finished.recv().await {
+            self.finish(number, done);
+            while let Ok((number, done)) = self.finished.try_recv() {
+                self.finish(number, done);
+            }
+        }
+    }
+
+    fn finish(self: &Rc<Self>, number: u64, done: Done) {
+        let resume = self.ring.borrow_mut().waiting.remove(&number);
+        if let Some(resume) = resume {
+            self.with_hub(|hub, mouth| resume(hub, mouth, done));
+        }
+        for conn in self.behind.take() {
+            conn.wake_reader();
+        }
+    }
+}
+
+/// Whether this machine's clock was ever set.
+pub fn clock_is_set() -> bool {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    unix.as_millis() >= u128::from(BUILD_FLOOR_MS)
+}
+
+/// An end with a stream error.
+pub fn end(condition: Condition) -> End {
+    End::Error(stream::Error::new(condition))
+}
+
+/// Whether any account may log in with a certificate.
+pub fn certificates_in_use(store: &Store) -> Arc<AtomicBool> {
+    let used = matches!(store.ask(Vec::new(), Ask::Status), Answer::Status(status) if status.certificates > 0);
+    Arc::new(AtomicBool::new(used))
+}
+
+/// What nearly every client declares on its stream header.
+fn usual_scope() -> Scope {
+    Scope { default: ns::CLIENT.into(), prefixes: vec![("stream".into(), ns::STREAM.into())], lang: None }
+}
+
+fn caps(limits: &Limits) -> Caps {
+    Caps {
+        depth: u16::try_from(limits.depth).unwrap_or(u16::MAX),
+        attributes: u16::try_from(limits.attributes).unwrap_or(u16::MAX),
+        declarations: u16::try_from(limits.declarations).unwrap_or(u16::MAX),
+        elements: u32::try_from(limits.elements).unwrap_or(u32::MAX),
+        ..Caps::default()
+    }
+}
+
+/// The time since `started` and since 1970.
+pub fn now(started: Instant) -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mono = started.elapsed();
+    Now {
+        unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).max(BUILD_FLOOR_MS),
+        mono_ms: u64::try_from(mono.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+impl Ring {
+    fn outbox(&mut self, session: SessionId) -> Option<&mut Outbox> {
+        match self.boxes.get_mut(session.index as usize) {
+            Some(Some((generation, outbox))) if *generation == session.generation => Some(outbox),
+            _ => None,
+        }
+    }
+}
+
+/// What the hub says goes straight to its place.
+pub struct Mouth<'a> {
+    shared: &'a Rc<Shared>,
+    ring: std::cell::RefMut<'a, Ring>,
+}
+
+impl Mouth<'_> {
+    fn wait(&mut self, resume: Resume) -> (u64, Sender<(u64, Done)>) {
+        self.ring.next += 1;
+        let number = self.ring.next;
+        self.ring.waiting.insert(number, resume);
+        (number, self.shared.done.clone())
+    }
+}
+
+impl Sink for Mouth<'_> {
+    fn outbox(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
+        let bound = self.shared.limits.borrow().outbox_bytes as usize;
+        let outbox = self.ring.outbox(to)?;
+        let (bytes, first) = outbox.open(bound, &mut self.shared.pool.borrow_mut())?;
+        if first {
+            self.shared.mark(to);
+        }
+        Some(bytes)
+    }
+
+    fn store(&mut self, changes: Vec<Change>, ask: Ask, then: Then) {
+        let (number, done) = self.wait(Box::new(move |hub, sink, done| {
+            if let Done::Answer(answer) = done {
+                then(hub, sink, answer);
+            }
+        }));
+        let then = Box::new(move |answer| drop(done.try_send((number, Done::Answer(answer)))));
+        self.shared.store.submit(Job { changes, ask, then });
+    }
+
+    fn taken(&mut self, by: SessionId, then: Taken) {
+        let Some(outbox) = self.ring.outbox(by) else { return };
+        if let Some(then) = outbox.when_taken(then) {
+            // Already so: but not from inside the hub.
+            let (number, done) = self.wait(Box::new(move |hub, sink, _| then(hub, sink)));
+            let _ = done.try_send((number, Done::Answer(Answer::Nothing)));
+        }
+    }
+
+    fn derive(&mut self, password: Password, then: Derived) {
+        let (number, done) = self.wait(Box::new(move |hub, sink, done| {
+            if let Done::Keys(keys) = done {
+                then(hub, sink, keys);
+            }
+        }));
+        let shared = self.shared.clone();
+        self.shared.spawn(async move {
+            let password = Secret::new(password.0);
+            let work = move || sasl::keys(&password, super::salts(), super::desk::ITERATIONS);
+            if let Some(keys) = shared.workers.run(work).await {
+                let _ = done.try_send((number, Done::Keys(Box::new(keys))));
+            }
+        });
+    }
+
+    fn bound(&mut self, ticket: u64, outcome: Result<(SessionId, &FullJid), stanza::Error>) {
+        let Some((conn, tell)) = self.ring.tickets.remove(&ticket) else { return };
+        let outcome = outcome.map(|(session, jid)| {
+            conn.session.set(session);
+            let index = session.index as usize;
+            if self.ring.boxes.len() <= index {
+                self.ring.boxes.resize_with(index + 1, || None);
+            }
+            if let Some(slot) = self.ring.boxes.get_mut(index)
+                && let Some((_, old)) = slot.replace((session.generation, Outbox::new(conn)))
+            {
+                let conn = old.conn.clone();
+                *conn.left.borrow_mut() = old.rest();
+            }
+            (session, jid.clone())
+        });
+        let _ = tell.try_send(outcome);
+    }
+
+    fn close(&mut self, session: SessionId, error: stream::Error) {
+        if let Some(outbox) = self.ring.outbox(session) {
+            outbox.conn.kill(End::Error(error));
+        }
+    }
+}
+
+/// A pinned future that a task can drop early.
+pub type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
