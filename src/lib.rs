@@ -21,3 +21,10 @@ pub mod xep;
 pub mod xml;
 
 pub use net::client;
+
+// The tests of src/ and those of tests/ share one fake ring, which knows the crate by its name.
+#[cfg(test)]
+extern crate self as stonechat;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod testing;

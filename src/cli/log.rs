@@ -11,6 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 const BURST: u32 = 200;
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// Target of a line that programs wait for: it stands alone, without time and level.
+pub const BARE: &str = "stonechat::bare";
+
 struct Stderr {
     /// journald reads `<6>` and has a clock of its own.
     journal: bool,
@@ -61,7 +64,7 @@ impl Log for Stderr {
                 Level::Info => "<6>",
                 Level::Debug | Level::Trace => "<7>",
             });
-        } else {
+        } else if record.target() != BARE {
             let now = humantime::format_rfc3339_millis(SystemTime::now());
             line.push_str(&format!("{now} {:<5} ", record.level().as_str().to_lowercase()));
         }

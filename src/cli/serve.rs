@@ -198,7 +198,7 @@ async fn run(
     greet(&names, &open, &identity, &options.data);
     let notify = Notify::from_env();
     notify.say("READY=1");
-    log::info!("ready");
+    log::info!(target: super::log::BARE, "ready");
     if let Some(period) = notify.watchdog {
         let beat = Notify::from_env();
         shared.spawn(async move {
