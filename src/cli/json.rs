@@ -44,6 +44,13 @@ impl Object {
         }
     }
 
+    /// A value that is JSON already.
+    pub fn raw(&mut self, name: &str, value: &str) -> &mut Object {
+        self.name(name);
+        self.out.push_str(value);
+        self
+    }
+
     /// A number.
     pub fn number(&mut self, name: &str, value: i64) -> &mut Object {
         self.name(name);

@@ -1,6 +1,7 @@
 //! The command line: one file per command, one line per command in [`ALL`].
 
 mod account;
+mod admin;
 mod args;
 mod config;
 mod disco;
@@ -9,12 +10,15 @@ pub mod exit;
 mod iq;
 mod json;
 mod listen;
+mod log;
+mod options;
 mod passwd;
 mod ping;
 mod presence;
 mod register;
 mod roster;
 mod send;
+mod serve;
 mod terminal;
 
 use crate::jid::Jid;
@@ -26,6 +30,14 @@ use terminal::{Out, complain};
 
 /// Every command, in the order of the help.
 const ALL: &[Command] = &[
+    Command::local::<serve::Serve>(),
+    Command::local::<admin::User>(),
+    Command::local::<admin::Invite>(),
+    Command::local::<admin::Status>(),
+    Command::local::<admin::Log>(),
+    Command::local::<admin::Backup>(),
+    Command::local::<admin::Limits>(),
+    Command::local::<admin::Xeps>(),
     Command::client::<send::Send>(),
     Command::client::<listen::Listen>(),
     Command::client::<presence::Presence>(),
@@ -73,8 +85,6 @@ enum Early {
 }
 
 impl Command {
-    /// Not yet used by a command: `serve` and the commands of the hub come this way.
-    #[allow(dead_code)]
     const fn local<C: Local>() -> Command {
         fn run<C: Local>(name: &[&str], own: &[&str], _: &[&str]) -> Result<Exit, Early> {
             C::from_args(name, own).map_err(Early::Argh)?.run().map_err(Early::Failure)

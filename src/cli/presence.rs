@@ -189,7 +189,13 @@ fn see(account: Account, words: &[String], goal: Goal) -> Result<Exit, Failure> 
     let mut resolved = account.resolve(true)?;
     // What -W means depends on the goal.
     let deadline = resolved.deadline.take();
-    let mut view = View { out: Out::new(false), json: resolved.json, jids, online: BTreeSet::new() };
+    let mut view = View {
+        out: Out::new(false),
+        json: resolved.json,
+        jids,
+        online: BTreeSet::new(),
+        heard: BTreeSet::new(),
+    };
     resolved.run(async |session| view.watch(session, goal, deadline).await)
 }
 
@@ -200,6 +206,8 @@ struct View {
     jids: Vec<String>,
     /// Full addresses that are online.
     online: BTreeSet<String>,
+    /// Accounts of whom something was heard.
+    heard: BTreeSet<String>,
 }
 
 impl View {
@@ -210,6 +218,7 @@ impl View {
         deadline: Option<Instant>,
     ) -> Result<Exit, Failure> {
         self.online.clear();
+        self.heard.clear();
         // With a negative priority we see everybody and take nobody's messages.
         session.present("", None, -1);
         session.confirm().await?;
@@ -276,6 +285,7 @@ impl View {
         if !wanted {
             return Ok(());
         }
+        self.heard.insert(who.to_owned());
         match seen.kind.as_str() {
             "" => {
                 self.online.insert(seen.from.clone());
@@ -297,7 +307,7 @@ impl View {
     /// Those of whom nothing was heard.
     fn name_the_absent(&self) -> Result<(), Failure> {
         for jid in &self.jids {
-            if !self.online.iter().any(|full| bare(full) == jid) {
+            if !self.heard.contains(jid) {
                 self.print(jid, "unavailable", &Seen::default())?;
             }
         }

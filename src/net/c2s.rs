@@ -277,7 +277,7 @@ impl Negotiation {
                     Ask::Refused { localpart } => self.refused(localpart.as_deref()).await?,
                     Ask::Bind { account, resource } => {
                         let jid = account.jid().clone();
-                        let lang = None;
+                        let lang = self.receiving.lang();
                         match self.shared.bind(&self.conn, &jid, &resource, lang).await {
                             Ok((_, full)) => {
                                 self.shared
@@ -425,10 +425,8 @@ impl Negotiation {
             return Err(Fail::Gone);
         }
         let bindings = tls.channel_bindings();
-        let bindings = stream::Bindings {
-            exporter: bindings.exporter,
-            server_end_point: bindings.server_end_point,
-        };
+        let bindings =
+            stream::Bindings { exporter: bindings.exporter, server_end_point: bindings.server_end_point };
         self.receiving.secured(bindings, tls.peer_spki());
         self.reader = new_reader(&self.shared);
         let mut plain = vec![0; 4096];

@@ -314,6 +314,14 @@ pub fn from_files(cert: &Path, key: &Path, domain: &str) -> Result<(Identity, Ve
     Ok((identity, warnings))
 }
 
+/// The pin of the first certificate in a PEM file.
+pub fn pin_of_file(path: &Path) -> Result<String, Failed> {
+    let missing = || Failed::Read { path: path.to_owned(), why: io::ErrorKind::NotFound.into() };
+    let certs = read_certs(path)?.ok_or_else(missing)?;
+    let pin = certs.first().and_then(|cert| spki_sha256(cert));
+    pin.map(|pin| pin_text(&pin)).ok_or_else(|| Failed::NotACertificate { path: path.to_owned() })
+}
+
 /// `sha256:` and base64, as `--pin` takes it and `known_hubs` keeps it.
 pub fn pin_text(pin: &Pin) -> String {
     format!("sha256:{}", BASE64.encode(pin))

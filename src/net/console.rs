@@ -32,7 +32,7 @@ pub fn open(dir: &Path) -> io::Result<Async<UnixListener>> {
     }
     let listener = UnixListener::bind(&path)?; // the directory is 0700 and the umask 077
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
-    Async::new_nonblocking(listener)
+    Async::new(listener)
 }
 
 /// Serves operators for ever.
@@ -60,13 +60,10 @@ pub async fn serve(shared: Rc<Shared>, listener: Async<UnixListener>) {
 
 async fn one(shared: Rc<Shared>, mut stream: Async<UnixStream>) -> io::Result<()> {
     let mut order = Vec::new();
-    let reading = async {
-        (&mut stream).take(MAX_ORDER).read_to_end(&mut order).await?;
-        Ok(())
-    };
+    let reading = async { (&mut stream).take(MAX_ORDER).read_to_end(&mut order).await.map(drop) };
     let late = async {
         Timer::after(PATIENCE).await;
-        Err(io::ErrorKind::TimedOut.into())
+        Err(io::Error::from(io::ErrorKind::TimedOut))
     };
     smol::future::or(reading, late).await?;
     let words: Result<Vec<String>, _> =
@@ -90,7 +87,7 @@ async fn one(shared: Rc<Shared>, mut stream: Async<UnixStream>) -> io::Result<()
     };
     let late = async {
         Timer::after(PATIENCE).await;
-        Err(io::ErrorKind::TimedOut.into())
+        Err(io::Error::from(io::ErrorKind::TimedOut))
     };
     smol::future::or(writing, late).await
 }

@@ -109,7 +109,8 @@ impl Desk {
         if text.is_empty() {
             return Err("the password is empty".into());
         }
-        let prepared = crate::prep::password(text).map_err(|e| format!("that password can't be used: {e}"))?;
+        let prepared =
+            crate::prep::password(text).map_err(|e| format!("that password can't be used: {e}"))?;
         Ok(Secret::new(prepared.into_owned()))
     }
 
@@ -127,7 +128,9 @@ impl Desk {
             Answer::Created(Err(Refused::Exists)) => {
                 Err(format!("{local}@{} exists; to set its password: stonechat user passwd", self.domain()))
             }
-            Answer::Created(Err(Refused::Full)) => Err("there are as many accounts as --limit accounts=N allows".into()),
+            Answer::Created(Err(Refused::Full)) => {
+                Err("there are as many accounts as --limit accounts=N allows".into())
+            }
             other => Err(failed(other)),
         }
     }
@@ -183,7 +186,9 @@ impl Desk {
         // In memory first, so that its contacts can be told.
         let (tell, told) = smol::channel::bounded(1);
         self.with_hub(|hub, sink| {
-            hub.with_account(sink, &local, move |_, _, place| drop(tell.try_send(place)));
+            hub.with_account(sink, &local, move |_, _, place| {
+                let _ = tell.try_send(place);
+            });
         });
         let place = told.recv().await.ok().flatten();
         match self.ask(Vec::new(), Ask::Remove { localpart: local.as_str().into() }).await {
@@ -252,7 +257,8 @@ impl Desk {
         };
         let now = self.now();
         let mut out = String::new();
-        let mut line = |name: &str, value: &dyn std::fmt::Display| out.push_str(&format!("{name}\t{value}\n"));
+        let mut line =
+            |name: &str, value: &dyn std::fmt::Display| out.push_str(&format!("{name}\t{value}\n"));
         line("version", &env!("CARGO_PKG_VERSION"));
         line("domain", &self.domain());
         line("running", &matches!(self, Desk::Hub(_)));

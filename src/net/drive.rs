@@ -93,10 +93,11 @@ impl Drive {
             let mut scratch = shared.scratch.borrow_mut();
             let Scratch { wire, plain, scan } = &mut *scratch;
             if std::mem::take(&mut self.stopped) {
-                let end = match self.conn.tls.borrow().is_some() {
-                    true => self.take(&[], scan).or_else(|| self.decrypt(&[], plain, scan)),
-                    false => self.take(&[], scan),
-                };
+                let mut end = self.take(&[], scan);
+                let encrypted = self.conn.tls.borrow().is_some();
+                if end.is_none() && encrypted {
+                    end = self.decrypt(&[], plain, scan);
+                }
                 if let Some(end) = end {
                     return Poll::Ready(end);
                 }

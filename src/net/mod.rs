@@ -24,7 +24,7 @@ pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     // getrandom(2), which can fail only on a kernel older than any that we run on; a key of zeros
     // would be worse than no hub.
-    if ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).is_err() {
+    if ::ring::rand::SecureRandom::fill(&::ring::rand::SystemRandom::new(), &mut bytes).is_err() {
         log::error!("the system gives no random numbers");
         std::process::abort();
     }

@@ -426,7 +426,8 @@ pub fn end(condition: Condition) -> End {
 
 /// Whether any account may log in with a certificate.
 pub fn certificates_in_use(store: &Store) -> Arc<AtomicBool> {
-    let used = matches!(store.ask(Vec::new(), Ask::Status), Answer::Status(status) if status.certificates > 0);
+    let used =
+        matches!(store.ask(Vec::new(), Ask::Status), Answer::Status(status) if status.certificates > 0);
     Arc::new(AtomicBool::new(used))
 }
 

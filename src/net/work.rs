@@ -40,12 +40,13 @@ impl Workers {
             return;
         }
         let inbox = self.inbox.clone();
-        let thread = std::thread::Builder::new().name("keys".into()).stack_size(256 * 1024).spawn(move || {
-            while let Ok(job) = inbox.recv_blocking() {
-                // A panic costs its asker an answer, not the others theirs.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
-            }
-        });
+        let thread =
+            std::thread::Builder::new().name("keys".into()).stack_size(256 * 1024).spawn(move || {
+                while let Ok(job) = inbox.recv_blocking() {
+                    // A panic costs its asker an answer, not the others theirs.
+                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+                }
+            });
         match thread {
             Ok(_) => self.threads.set(self.threads.get() + 1),
             Err(why) => log::error!("no thread for key derivation: {why}"),

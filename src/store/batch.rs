@@ -4,7 +4,7 @@ use super::change::{AccountId, Answer, Ask, Change, Job, Status};
 use super::failed::Failed;
 use super::files::Files;
 use super::journal::Redo;
-use super::schema::NAMES;
+use super::schema::{CERTIFICATES, NAMES};
 use super::side::Side;
 use std::collections::HashMap;
 
@@ -199,6 +199,7 @@ impl<'d> Batch<'d> {
             Ask::Status => Answer::Status(Status {
                 accounts: self.accounts.len(NAMES)?,
                 offline: self.all_offline()?,
+                certificates: self.accounts.len(CERTIFICATES)?,
                 ..Status::default()
             }),
         })

@@ -238,6 +238,8 @@ pub struct Status {
     pub logical_bytes: u64,
     /// Offline messages waiting.
     pub offline: u64,
+    /// Client certificates that may log in.
+    pub certificates: u64,
 }
 
 /// Called on the store's thread once the answer holds: after the commit, if there was anything

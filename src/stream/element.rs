@@ -1,7 +1,7 @@
 //! One judged first-level element, seen with the stream header that it came after.
 
 use crate::stanza::{self, Node};
-use crate::xml::{Ns, Scan, Scope, attributes, unescape};
+use crate::xml::{Ns, Scan, Scope, unescape};
 use std::borrow::Cow;
 
 /// A view; nothing is copied.
@@ -49,12 +49,6 @@ impl<'a> Element<'a> {
         }
         let end = self.text.rfind("</")?;
         self.text.get(self.scan.tag.end as usize..end).map(unescape)
-    }
-
-    /// An attribute of the first child with that name.
-    pub fn child_attr(&self, child: &str, name: &str) -> Option<Cow<'a, str>> {
-        let child = self.scan.children.iter().find(|c| c.name.of(self.text) == child)?;
-        attributes(child.tag.of(self.text)).find(|(n, _)| *n == name).map(|(_, v)| unescape(v))
     }
 
     /// The element as a tree.

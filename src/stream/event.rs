@@ -12,13 +12,13 @@
 //! While an [`Ask`] or a [`Need`] is open the driver feeds no frames. What a half wants sent is
 //! appended to the `out` it is given, before anything is asked.
 
-use super::error::Error;
+use super::error::{Condition, Error};
 use super::identity::Authenticated;
 use super::sasl::{self, BindingType, Hash};
 use super::secret::Secret;
 use crate::jid::{BareJid, FullJid};
 use crate::stanza;
-use crate::xml::Scope;
+use crate::xml::{self, Scope};
 use std::fmt;
 
 /// Who may make an account over the wire (XEP-0077, XEP-0401).
@@ -259,21 +259,25 @@ pub enum Failure {
     /// Too few PBKDF2 rounds to protect the password, or so many that they are an attack
     /// (threats B7).
     Iterations(u32),
+    /// The address names a server only.
+    NoLocalpart,
     /// The password cannot be prepared: it has characters that no password has.
     Password,
     /// No account can be made here.
     RegistrationNotOffered,
-    /// RFC 6120 §4.9
+    /// RFC 6120 §4.9: the server has ended the stream.
     Stream(Error),
+    /// What the server sends breaks a rule of the stream itself.
+    Broken(Error),
     /// RFC 6120 §7.7.2
     Bind(stanza::Condition),
     /// The server does not follow the RFC.
     Protocol(&'static str),
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Stream(error)
+impl From<xml::Error> for Failure {
+    fn from(error: xml::Error) -> Failure {
+        Failure::Broken(error.into())
     }
 }
 
@@ -335,7 +339,22 @@ impl fmt::Display for Failure {
             Failure::RegistrationNotOffered => {
                 f.write_str("the server makes no accounts over the network: ask its operator for one")
             }
-            Failure::Stream(error) => write!(f, "the stream has ended with an error: {error}"),
+            Failure::NoLocalpart => f.write_str("the address has no user name: write it as user@server"),
+            Failure::Stream(error) => {
+                f.write_str(match error.condition {
+                    Condition::HostUnknown | Condition::HostGone => {
+                        "the server does not know this domain: check the part behind the @"
+                    }
+                    Condition::SeeOtherHost => "the server sends us elsewhere: connect there if you trust it",
+                    Condition::SystemShutdown | Condition::Reset | Condition::ResourceConstraint => {
+                        "the server cannot serve us now: try again later"
+                    }
+                    Condition::PolicyViolation => "the server refuses us by a rule of its own: wait, or ask its operator",
+                    _ => "the server has ended the stream",
+                })?;
+                write!(f, " [{error}]")
+            }
+            Failure::Broken(error) => write!(f, "the server sends what is no XMPP: is it one? [{error}]"),
             Failure::Bind(condition) => {
                 write!(f, "the server refuses the resource ({}): choose another", condition.name())
             }

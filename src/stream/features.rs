@@ -2,7 +2,7 @@
 
 use super::element::Element;
 use super::event::{Registration, Security, Settings};
-use super::sasl::{BindingType, Hash, Mechanism};
+use super::sasl::{BindingType, Mechanism};
 use crate::stanza;
 use crate::xml::{Writer, ns};
 
@@ -257,10 +257,5 @@ impl Seen {
     /// Whether a mechanism is offered.
     pub fn offers(&self, mechanism: Mechanism) -> bool {
         self.mechanisms.iter().any(|name| **name == *mechanism.name())
-    }
-
-    /// Whether a SCRAM mechanism is offered, with or without channel binding.
-    pub fn scram(&self, plus: bool) -> bool {
-        [Hash::Sha256, Hash::Sha1].into_iter().any(|hash| self.offers(Mechanism::Scram { hash, plus }))
     }
 }

@@ -10,6 +10,7 @@ pub mod event;
 mod features;
 mod header;
 pub mod identity;
+mod initiating;
 mod receiving;
 pub mod sasl;
 pub mod secret;
@@ -20,5 +21,6 @@ pub use event::{
     Account, Ask, Bindings, Established, Failure, Need, Policy, Registration, Security, Settings,
 };
 pub use identity::Authenticated;
+pub use initiating::Initiating;
 pub use receiving::Receiving;
 pub use secret::{Secret, Verifier};

@@ -177,16 +177,16 @@ impl Receiving {
                     let (server, message) =
                         scram::Server::challenge(&first, hash, jid.clone(), (keys, known), &binding, &nonce);
                     let id = account.map(|(id, _)| id);
-                    Ok(Next::Challenged(Exchange::Scram(Box::new(server), jid, id), message))
+                    Some(Next::Challenged(Exchange::Scram(Box::new(server), jid, id), message))
                 }
                 Question::PlainKeys { account: jid, password } => {
                     let keys = this.keys_or_decoy(account, &jid, plain::HASH);
                     let (salt, iterations) = (keys.salt.to_vec(), keys.iterations);
                     let ask = Ask::Derive { password, salt, iterations, sha: plain::HASH };
                     let id = account.map(|(id, _)| id);
-                    Ok(Next::Asked(Question::PlainDerived { account: jid, keys, id }, ask))
+                    Some(Next::Asked(Question::PlainDerived { account: jid, keys, id }, ask))
                 }
-                other => Err(other),
+                _ => None,
             },
             out,
         )
@@ -198,9 +198,9 @@ impl Receiving {
             |_, question| match question {
                 Question::PlainDerived { account, keys, id } => {
                     let result = plain::check(salted, &keys, id.is_some(), account.clone());
-                    Ok(Next::of(result.map(|who| (Login { who, id }, None)), &account))
+                    Some(Next::of(result.map(|who| (Login { who, id }, None)), &account))
                 }
-                other => Err(other),
+                _ => None,
             },
             out,
         )
@@ -212,12 +212,12 @@ impl Receiving {
             |this, question| match question {
                 Question::Owner { authzid } => {
                     let result = external::check(localpart, authzid.as_ref(), &this.settings.domain);
-                    Ok(match result {
+                    Some(match result {
                         Ok(who) => Next::Success(Login { who, id: None }, None),
                         Err(condition) => Next::Refused(condition, localpart.map(Box::from)),
                     })
                 }
-                other => Err(other),
+                _ => None,
             },
             out,
         )
@@ -267,6 +267,11 @@ impl Receiving {
             | State::Bound(login) => login.id,
             _ => None,
         }
+    }
+
+    /// The language of the client's header (§4.7.4).
+    pub fn lang(&self) -> Option<&str> {
+        self.scope.lang.as_deref()
     }
 
     /// What whoever carries the stream on needs to know.
@@ -483,14 +488,14 @@ impl Receiving {
     /// Goes on with the exchange that has asked something.
     fn answer(
         &mut self,
-        with: impl FnOnce(&mut Receiving, Question) -> Result<Next, Question>,
+        with: impl FnOnce(&mut Receiving, Question) -> Option<Next>,
         out: &mut Vec<u8>,
     ) -> Result<Option<Ask>, Error> {
         let State::Asked(offered, question) = std::mem::replace(&mut self.state, State::Closed) else {
             return Err(Condition::InternalServerError.into());
         };
         // The answer to another question is the driver's mistake.
-        let next = with(self, question).map_err(|_| Error::new(Condition::InternalServerError))?;
+        let next = with(self, question).ok_or(Condition::InternalServerError)?;
         let (state, ask) = self.next(offered, next, out)?;
         self.state = state;
         Ok(ask)

@@ -291,3 +291,37 @@ fn secrets_are_not_printed() {
     };
     assert!(!format!("{ask:?}").contains("pencil"));
 }
+
+/// Bytes changed, lost and doubled: whatever comes, nobody panics, and nobody but alice gets in.
+#[test]
+fn broken_transcripts() {
+    let whole = [HEADER, &auth("PLAIN", ALICE), HEADER, BIND].concat().into_bytes();
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut dice = move |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % n as u64) as usize
+    };
+    for _ in 0..3000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=dice(3) {
+            let at = dice(bytes.len());
+            match dice(4) {
+                0 => bytes[at] = b"<>/&'\"= :\0\xff?!A"[dice(14)],
+                1 => drop(bytes.remove(at)),
+                2 => bytes.truncate(at.max(1)),
+                _ => {
+                    let more = bytes[at..(at + dice(60)).min(bytes.len())].to_vec();
+                    let to = dice(bytes.len());
+                    bytes.splice(to..to, more);
+                }
+            }
+        }
+        let mut world = World::new(tls());
+        world.feed(&bytes);
+        if let Some((who, _)) = &world.bound {
+            assert_eq!(who.as_str(), "alice@a.test");
+        }
+    }
+}

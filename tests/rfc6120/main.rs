@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::string_slice, clippy::arithmetic_side_effects)]
 
+mod client;
 mod hostile;
+mod initiating;
 mod s4_streams;
 mod s5_starttls;
 mod s6_sasl;

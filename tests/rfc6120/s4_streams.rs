@@ -306,9 +306,7 @@ fn s4_9_3_14_policy_violation_for_what_is_too_big() {
 
 #[test]
 fn s4_9_3_18_restricted_xml() {
-    for bytes in
-        ["<!-- x -->", "<iq><!-- x --></iq>", "<?pi?>", "<iq><?pi?></iq>", "<!DOCTYPE x>", "<iq>&x;</iq>"]
-    {
+    for bytes in ["<!-- x -->", "<iq><!-- x --></iq>", "<?pi?>", "<iq><?pi?></iq>", "<!DOCTYPE x>"] {
         let mut world = World::new(PLAIN);
         world.feed(HEADER);
         world.feed(bytes);

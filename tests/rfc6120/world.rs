@@ -53,7 +53,7 @@ pub fn keys() -> Keys {
 /// [`sasl::derive`], but the same thing is not worked out twice.
 pub fn derive(password: &Secret, salt: &[u8], iterations: u32, sha: Hash) -> Vec<u8> {
     static KNOWN: Mutex<Vec<(Vec<u8>, Vec<u8>)>> = Mutex::new(Vec::new());
-    let question = [password.expose(), b"\0", salt, &iterations.to_be_bytes(), &[sha.len() as u8]].concat();
+    let question = [password.expose(), b"\0", salt, &iterations.to_be_bytes(), &[sha.size() as u8]].concat();
     let mut known = KNOWN.lock().unwrap();
     if let Some((_, salted)) = known.iter().find(|(q, _)| *q == question) {
         return salted.clone();

@@ -143,7 +143,7 @@ impl Session {
         let mut reader = Reader::new(MAX_BYTES, Caps::default().depth);
         let mut scan = Scan::new();
         let mut seen = Vec::new();
-        let wrong = |e: xml::Error| Error::Invalid(format!("this is no XML that can be sent: {e:?}"));
+        let wrong = |e: xml::Error| Error::Invalid(format!("this cannot be sent: {}", words(e)));
         // A header first, as the framer wants it; it goes nowhere.
         let header = b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams'>";
         for bytes in [&header[..], text.trim().as_bytes()] {
@@ -312,7 +312,7 @@ impl Session {
         let payload = payload.trim();
         let mut scan = Scan::new();
         scan.element(payload.as_bytes(), &Scope::default(), &Caps::default())
-            .map_err(|e| Error::Invalid(format!("the payload is not one well-formed element: {e:?}")))?;
+            .map_err(|e| Error::Invalid(format!("the payload cannot be sent: {}", words(e))))?;
         self.request(kind, to, |w| {
             w.raw(payload.as_bytes());
         })
@@ -625,6 +625,17 @@ fn comes_from(asked: Option<&str>, from: Option<&str>, me: &Me) -> bool {
     match asked {
         None => ours(from.as_str()),
         Some(asked) => from.as_str() == asked,
+    }
+}
+
+/// What is wrong with XML of the caller's.
+fn words(error: xml::Error) -> String {
+    match error {
+        xml::Error::NotWellFormed => "it is not well-formed XML".to_owned(),
+        xml::Error::RestrictedXml => "XMPP has no comments, processing instructions or DTDs".to_owned(),
+        xml::Error::UnsupportedEncoding => "it is not UTF-8".to_owned(),
+        xml::Error::BadNamespacePrefix => "a stanza has no prefix".to_owned(),
+        xml::Error::TooBig(_) => format!("it is too big: {}", stream::Error::from(error)),
     }
 }
 

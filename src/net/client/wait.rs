@@ -96,7 +96,7 @@ impl Backoff {
     pub fn pause(&mut self) -> Duration {
         let base = self.next;
         self.next = base.saturating_mul(2).min(self.most);
-        let chance = super::random::<1>().map_or(128, |[byte]| u32::from(byte));
+        let [chance] = crate::net::random::<1>().map(u32::from);
         base.saturating_mul(chance.saturating_add(384)) / 512
     }
 }

@@ -55,7 +55,7 @@ impl Hash {
     }
 
     /// Bytes of its output.
-    pub const fn len(self) -> usize {
+    pub const fn size(self) -> usize {
         match self {
             Hash::Sha1 => 20,
             Hash::Sha256 => 32,
@@ -207,7 +207,7 @@ pub fn derive(password: &Secret, salt: &[u8], iterations: u32, hash: Hash) -> Ve
         Hash::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
     };
     let iterations = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
-    let mut salted = vec![0; hash.len()];
+    let mut salted = vec![0; hash.size()];
     pbkdf2::derive(algorithm, iterations, salt, password.expose(), &mut salted);
     salted
 }
@@ -239,8 +239,8 @@ pub(super) fn decoy(secret: &[u8; 32], localpart: &str, iterations: u32, hash: H
     ScramKeys {
         salt: cut(part("salt"), 16),
         iterations,
-        stored_key: cut(part("stored"), hash.len()),
-        server_key: cut(part("server"), hash.len()),
+        stored_key: cut(part("stored"), hash.size()),
+        server_key: cut(part("server"), hash.size()),
     }
 }
 

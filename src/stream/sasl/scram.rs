@@ -147,7 +147,7 @@ impl Server {
         let stored_key = Verifier::new(&*self.keys.stored_key);
         // All is computed before anything is decided, so that the time tells nothing.
         let proven = stored_key.accepts(self.hash.digest(&client_key).as_ref())
-            & (proof.len() == self.hash.len())
+            & (proof.len() == self.hash.size())
             & self.binding.accepts(&binding)
             & (nonce == self.nonce)
             & self.known;
@@ -193,7 +193,8 @@ pub struct Client {
 
 /// Client: waits for [`super::derive`].
 pub struct Salted {
-    hash: Hash,
+    /// For [`super::derive`].
+    pub hash: Hash,
     without_proof: String,
     /// AuthMessage (RFC 5802 §3)
     message: String,
