@@ -17,3 +17,10 @@ pub mod store;
 pub mod stream;
 pub mod xep;
 pub mod xml;
+
+// The tests of src/ and those of tests/ share one fake ring, which knows the crate by its name.
+#[cfg(test)]
+extern crate self as stonechat;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod testing;
