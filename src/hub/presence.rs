@@ -473,9 +473,14 @@ impl Hub {
         let Some(account) = self.account(place) else { return };
         let mut item = before.clone();
         item.jid = from.clone();
-        // A request is kept whole (§3.1.3), but not a huge one.
+        // A request is kept whole (§3.1.3), but of a huge one only that there was one.
         next.put(&mut item, || {
-            if packet.len() <= max_bytes { packet.clone().into() } else { b"".as_slice().into() }
+            if packet.len() > max_bytes {
+                let mut plain = Vec::new();
+                stamped(&mut plain, &from, own.as_str(), "<presence type='subscribe'/>");
+                return plain.into();
+            }
+            packet.clone().into()
         });
         let full =
             account.roster.len() as u64 >= max.saturating_mul(2) && !account.roster.contains_key(&from);
