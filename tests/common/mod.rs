@@ -2,7 +2,13 @@
 //! still. What the hub says to a session is collected, judged, and read by tests as stanzas.
 
 #![allow(dead_code, missing_docs)] // each test file uses a part of this
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
