@@ -8,6 +8,9 @@ use crate::stanza::{self, Condition, Stanza};
 use crate::store::change::{Ask, Change};
 use crate::xml::{Child, Writer};
 
+/// Whether a child of a stanza for that local account is one that only we may write.
+pub type Forged = fn(&Hub, &Stanza<'_>, &Child, to: &str) -> bool;
+
 /// One extension: a XEP, or a part of an RFC that is built the same way.
 pub struct Extension {
     /// The XEP's number; 0 for a part of an RFC.
@@ -28,7 +31,7 @@ pub struct Extension {
     pub stream_features: Option<fn(&Hub, &mut Writer<'_>)>,
     /// Children of a stanza that only we may write: true cuts the child out, wherever it stands.
     /// `to` is the bare address of the local account that the stanza goes to.
-    pub forged: Option<fn(&Hub, &Stanza<'_>, &Child, to: &str) -> bool>,
+    pub forged: Option<Forged>,
     /// Whether an account wants nothing from, and to send nothing to, that address.
     pub blocks: Option<fn(&Account, jid: &str) -> bool>,
     /// Whether a message is copied to the other sessions of an account, and the copying itself.

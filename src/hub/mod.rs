@@ -128,7 +128,7 @@ impl Hub {
     pub fn handle(&mut self, now: Now, input: Input<'_>, sink: &mut dyn Sink) {
         self.now = now;
         match input {
-            Input::Stanza { from, stanza } => self.from_session(sink, from, stanza),
+            Input::Stanza { from, stanza } => self.sent_by(sink, from, stanza),
             Input::Bind { ticket, account, resource, lang } => {
                 self.bind(sink, ticket, account, resource, lang)
             }
@@ -571,7 +571,9 @@ impl Hub {
         self.after_jobs(sink, to, move |hub, sink| {
             // What was parked goes to the store once its account is read: behind that, then.
             if parked && hub.session(to).is_some_and(|s| s.pending > 0) {
-                hub.after_jobs(sink, to, move |hub, sink| drop(hub.send(sink, to, &packet)));
+                hub.after_jobs(sink, to, move |hub, sink| {
+                    hub.send(sink, to, &packet);
+                });
             } else {
                 hub.send(sink, to, &packet);
             }

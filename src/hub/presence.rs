@@ -229,7 +229,8 @@ impl Hub {
                     .is_some_and(|a| a.shows_presence_to(to.bare()));
                 let Some(session) = self.session_mut(id) else { return };
                 let known = session.directed.iter().any(|d| **d == *to.as_str());
-                if !known && !(shown && session.presence.is_some()) {
+                let heard = shown && session.presence.is_some();
+                if !known && !heard {
                     if session.directed.len() >= max {
                         return bounce(self, sink, origin, stanza, Condition::ResourceConstraint);
                     }
@@ -320,7 +321,7 @@ impl Hub {
         let (routed, next) = outbound(verb, state);
         let mut item = before.clone();
         item.jid = contact.clone();
-        next.put(&mut item, || Box::default());
+        next.put(&mut item, Box::default);
         match verb {
             // §3.4.2: nothing to approve yet, so it is approved beforehand.
             Verb::Subscribed if matches!(state, State::None | State::NonePendingOut | State::To) => {

@@ -2,7 +2,13 @@
 //! still. What the hub says to a session is collected, judged, and read by tests as stanzas.
 
 #![allow(dead_code, missing_docs)] // each test file uses a part of this
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -199,7 +205,9 @@ impl World {
     /// Does one thing that is under way; false if there is none.
     pub fn turn(&mut self) -> bool {
         if let Some((changes, ask, then)) = self.ring.jobs.pop_front() {
-            let answer = match self.ring.broken && !changes.is_empty() {
+            let writes = !changes.is_empty()
+                || matches!(ask, Ask::PrivatePut { .. } | Ask::Remove { .. } | Ask::Create { .. });
+            let answer = match self.ring.broken && writes {
                 true => Answer::Failed("no space left on the test".into()),
                 false => self.ask(changes, ask),
             };
