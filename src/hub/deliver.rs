@@ -14,7 +14,7 @@ use crate::xml::{Span, Writer, ns};
 
 impl Hub {
     /// A client sent a stanza.
-    pub(super) fn sent_by(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
+    pub(super) fn sent(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
         self.counters.stanzas_in += 1;
         let Some(session) = self.session(id) else { return };
         // RFC 6120 §8.1.2.1: a `from` of the client's must be its own; ours is what counts.
@@ -141,7 +141,7 @@ impl Hub {
         let own = self.account(place).is_some_and(|a| a.jid.as_str() == origin.bare());
         if !own && self.blocked_by(place, &origin.jid) {
             // XEP-0191 §3.1.4: as if there were nobody.
-            if answerable(stanza) && stanza.type_() != "groupchat" {
+            if stanza.kind() != Kind::Presence && answerable(stanza) && stanza.type_() != "groupchat" {
                 bounce(self, sink, origin, stanza, Condition::ServiceUnavailable);
             }
             return;

@@ -8,9 +8,6 @@ use crate::stanza::{self, Condition, Stanza};
 use crate::store::change::{Ask, Change};
 use crate::xml::{Child, Writer};
 
-/// Whether a child of a stanza for that local account is one that only we may write.
-pub type Forged = fn(&Hub, &Stanza<'_>, &Child, to: &str) -> bool;
-
 /// One extension: a XEP, or a part of an RFC that is built the same way.
 pub struct Extension {
     /// The XEP's number; 0 for a part of an RFC.
@@ -57,6 +54,9 @@ impl Extension {
         adds: None,
     };
 }
+
+/// See [`Extension::forged`].
+pub type Forged = fn(&Hub, &Stanza<'_>, &Child, to: &str) -> bool;
 
 /// A message on its way through an account, for [`Extension::copies`].
 pub struct Copy<'a> {

@@ -128,7 +128,7 @@ impl Hub {
     pub fn handle(&mut self, now: Now, input: Input<'_>, sink: &mut dyn Sink) {
         self.now = now;
         match input {
-            Input::Stanza { from, stanza } => self.sent_by(sink, from, stanza),
+            Input::Stanza { from, stanza } => self.sent(sink, from, stanza),
             Input::Bind { ticket, account, resource, lang } => {
                 self.bind(sink, ticket, account, resource, lang)
             }

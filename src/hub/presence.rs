@@ -229,8 +229,8 @@ impl Hub {
                     .is_some_and(|a| a.shows_presence_to(to.bare()));
                 let Some(session) = self.session_mut(id) else { return };
                 let known = session.directed.iter().any(|d| **d == *to.as_str());
-                let heard = shown && session.presence.is_some();
-                if !known && !heard {
+                let broadcast = shown && session.presence.is_some();
+                if !known && !broadcast {
                     if session.directed.len() >= max {
                         return bounce(self, sink, origin, stanza, Condition::ResourceConstraint);
                     }
