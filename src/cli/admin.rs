@@ -24,13 +24,18 @@ fn order(data: &Path, domain: Option<&str>, words: &[&str]) -> Result<String, Fa
     if let Some(reply) = console::order(data, &words) {
         return match reply {
             Ok(outcome) => outcome.map_err(other),
-            Err(e) => Err(Failure::new(Exit::Io, format!("the hub on {} does not answer: {e}", data.display()))),
+            Err(e) => {
+                Err(Failure::new(Exit::Io, format!("the hub on {} does not answer: {e}", data.display())))
+            }
         };
     }
     if domain.is_none() && !data.join("accounts.redb").exists() {
         return Err(Failure::new(
             Exit::Other,
-            format!("there is no hub's data in {}; start one with stonechat serve, or say --data DIR", data.display()),
+            format!(
+                "there is no hub's data in {}; start one with stonechat serve, or say --data DIR",
+                data.display()
+            ),
         ));
     }
     let io = |e: crate::store::Failed| Failure::new(Exit::Io, e.to_string());
@@ -39,7 +44,8 @@ fn order(data: &Path, domain: Option<&str>, words: &[&str]) -> Result<String, Fa
     let domain = match (store.meta_get("domain").map_err(io)?, domain) {
         (Some(kept), _) => String::from_utf8_lossy(&kept).into_owned(),
         (None, Some(said)) => {
-            let domain = crate::jid::domainpart(said).map_err(|e| Failure::usage(format!("{said:?}: {e}")))?;
+            let domain =
+                crate::jid::domainpart(said).map_err(|e| Failure::usage(format!("{said:?}: {e}")))?;
             store.meta_put("domain", domain.as_bytes()).map_err(io)?;
             domain.into_owned()
         }
@@ -169,8 +175,11 @@ impl Local for User {
                 let out = Out::new(false);
                 for line in table.lines() {
                     let mut words = line.split('\t');
-                    let (jid, sessions, created) =
-                        (words.next().unwrap_or(""), words.next().unwrap_or("0"), words.next().unwrap_or("0"));
+                    let (jid, sessions, created) = (
+                        words.next().unwrap_or(""),
+                        words.next().unwrap_or("0"),
+                        words.next().unwrap_or("0"),
+                    );
                     if l.json {
                         let mut object = json::Object::new();
                         object.text("jid", jid).raw("sessions", sessions).raw("created", created);
@@ -210,12 +219,16 @@ fn password(stdin: bool, file: Option<&str>, jid: &str) -> Result<String, Failur
     }
     if stdin || !std::io::stdin().is_terminal() {
         let mut text = String::new();
-        std::io::stdin().take(8192).read_to_string(&mut text).map_err(|e| Failure::io("standard input", &e))?;
+        std::io::stdin()
+            .take(8192)
+            .read_to_string(&mut text)
+            .map_err(|e| Failure::io("standard input", &e))?;
         return Ok(first_line(text));
     }
     let ask = |question: &str| {
-        super::account::prompt(question)?
-            .ok_or_else(|| Failure::usage("there is no terminal to ask on; use --password-stdin or --password-file"))
+        super::account::prompt(question)?.ok_or_else(|| {
+            Failure::usage("there is no terminal to ask on; use --password-stdin or --password-file")
+        })
     };
     let once = ask(&format!("Password for {jid}: "))?;
     let twice = ask("Again: ")?;
@@ -227,7 +240,12 @@ fn password(stdin: bool, file: Option<&str>, jid: &str) -> Result<String, Failur
 
 /// Show how the hub is doing.
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "status", example = "stonechat status --json", note = "Without a running hub it shows what the data tells.")]
+#[argh(
+    subcommand,
+    name = "status",
+    example = "stonechat status --json",
+    note = "Without a running hub it shows what the data tells."
+)]
 pub struct Status {
     /// one JSON object
     #[argh(switch, short = 'j')]
@@ -277,7 +295,12 @@ fn human(name: &str, value: &str) -> String {
 
 /// Set the running hub's log level.
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "log", example = "stonechat log debug", note = "Lasts until the hub is started again or reloaded.")]
+#[argh(
+    subcommand,
+    name = "log",
+    example = "stonechat log debug",
+    note = "Lasts until the hub is started again or reloaded."
+)]
 pub struct Log {
     /// error, warn, info, debug or trace
     #[argh(positional)]
@@ -393,7 +416,12 @@ impl Local for Backup {
 
 /// List the limits: names, defaults, reasons.
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "limits", example = "stonechat limits\n  stonechat serve --limit offline-messages=200", note = "--limit off lifts all of sort count.")]
+#[argh(
+    subcommand,
+    name = "limits",
+    example = "stonechat limits\n  stonechat serve --limit offline-messages=200",
+    note = "--limit off lifts all of sort count."
+)]
 pub struct Limits {
     /// one JSON object a line
     #[argh(switch, short = 'j')]

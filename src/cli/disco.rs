@@ -15,9 +15,9 @@ use argh::{ArgsInfo, FromArgs};
 #[argh(
     subcommand,
     name = "disco",
-    example = "stonechat {command_name} -u me@example.org",
-    example = "stonechat {command_name} -u me@example.org conference.example.org --items",
-    example = "stonechat {command_name} -u me@example.org -j example.org",
+    example = "{command_name} -u me@example.org",
+    example = "{command_name} -u me@example.org conference.example.org --items",
+    example = "{command_name} -u me@example.org -j example.org",
     note = "Output: a line \"identity CATEGORY TYPE NAME\" or \"feature NAME\" or, with --items, \"item JID NODE NAME\" for each, with TABs between. Without an address the account's own server is asked."
 )]
 pub struct Disco {

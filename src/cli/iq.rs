@@ -14,8 +14,8 @@ use std::io::Read as _;
 #[argh(
     subcommand,
     name = "iq",
-    example = "echo \"<query xmlns='jabber:iq:version'/>\" | stonechat {command_name} -u me@example.org example.org",
-    example = "echo \"<query xmlns='jabber:iq:private'><x xmlns='mine'/></query>\" | stonechat {command_name} -u me@example.org --type set",
+    example = "echo \"<query xmlns='jabber:iq:version'/>\" | {command_name} -u me@example.org example.org",
+    example = "echo \"<query xmlns='jabber:iq:private'><x xmlns='mine'/></query>\" | {command_name} -u me@example.org --type set",
     note = "Standard input holds the payload alone; the <iq/> around it is ours. The answer is printed as XML. An error as answer is exit code 8, or 5 if it says that you may not."
 )]
 pub struct Iq {

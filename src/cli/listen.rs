@@ -16,9 +16,9 @@ use std::time::Duration;
 #[argh(
     subcommand,
     name = "listen",
-    example = "stonechat {command_name} -u me@example.org -v",
-    example = "stonechat {command_name} -u pi@kitchen.local --password-file pw admin@kitchen.local -C 1 -W 60",
-    example = "stonechat {command_name} -u pi@kitchen.local --exec /usr/local/bin/on-message --exec-arg --loud",
+    example = "{command_name} -u me@example.org -v",
+    example = "{command_name} -u pi@kitchen.local --password-file pw admin@kitchen.local -C 1 -W 60",
+    example = "{command_name} -u pi@kitchen.local --exec /usr/local/bin/on-message --exec-arg --loud",
     note = "Output: the text of each message, one per line. -F FORMAT: %b text, %j sender, %J sender with resource, %r resource, %t time, %i id, %T type, %s subject, %% percent; \\n and \\t work. On a terminal whatever could move its cursor or change its colours is spelled out; into a pipe it goes as it came.",
     note = "--exec runs the program for each message, at most four at a time, and without a shell: the text is on its standard input, the rest in STONECHAT_FROM, _FROM_BARE, _TO, _ID, _TYPE, _SUBJECT, _THREAD, _NICK, _OOB, _DELAY and _TS. What is in them was written by strangers: quote it."
 )]

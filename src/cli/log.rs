@@ -11,10 +11,16 @@ use std::time::{Duration, Instant, SystemTime};
 const BURST: u32 = 200;
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// Target of a line that programs wait for: it stands alone, without time and level.
+pub const BARE: &str = "stonechat::bare";
+
+/// File and line.
+type Cause = (&'static str, u32);
+
 struct Stderr {
     /// journald reads `<6>` and has a clock of its own.
     journal: bool,
-    causes: Mutex<HashMap<(&'static str, u32), (Instant, u32)>>,
+    causes: Mutex<HashMap<Cause, (Instant, u32)>>,
 }
 
 /// Starts the log. Only the first call counts.
@@ -30,8 +36,7 @@ impl Stderr {
         let Some(file) = record.file_static() else { return Some(0) };
         let mut causes = self.causes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let now = Instant::now();
-        let (since, count) =
-            causes.entry((file, record.line().unwrap_or(0))).or_insert((now, 0));
+        let (since, count) = causes.entry((file, record.line().unwrap_or(0))).or_insert((now, 0));
         let mut missed = 0;
         if now.duration_since(*since) >= WINDOW {
             missed = count.saturating_sub(BURST);
@@ -62,7 +67,7 @@ impl Log for Stderr {
                 Level::Info => "<6>",
                 Level::Debug | Level::Trace => "<7>",
             });
-        } else {
+        } else if record.target() != BARE {
             let now = humantime::format_rfc3339_millis(SystemTime::now());
             line.push_str(&format!("{now} {:<5} ", record.level().as_str().to_lowercase()));
         }
@@ -71,7 +76,9 @@ impl Log for Stderr {
         }
         // One event, one line, whatever a stranger called himself.
         for c in record.args().to_string().chars() {
-            if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}') {
+            if c.is_control()
+                || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+            {
                 line.extend(c.escape_unicode());
             } else {
                 line.push(c);

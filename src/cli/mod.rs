@@ -220,7 +220,7 @@ mod tests {
                         assert!(early.output.contains(part), "{} lacks {part}", command.about.name);
                     }
                 }
-                _ => assert!(false, "{} ran", command.about.name),
+                _ => panic!("{} ran", command.about.name),
             }
         }
     }

@@ -76,9 +76,11 @@ pub fn read(flags: &[(&str, String)]) -> Result<Options, Failure> {
         said = read_file(Path::new(file))?;
         said.retain(|s| s.name == "limit" || !flags.iter().any(|(name, _)| *name == s.name));
     }
-    said.extend(
-        flags.iter().map(|(name, value)| Said { name: (*name).into(), value: value.clone(), place: String::new() }),
-    );
+    said.extend(flags.iter().map(|(name, value)| Said {
+        name: (*name).into(),
+        value: value.clone(),
+        place: String::new(),
+    }));
     build(&said)
 }
 
@@ -136,7 +138,8 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
         if switch && !matches!(value.as_str(), "" | "true") {
             return Err(wrong(place, &format!("{name} stands alone, without {value:?}")));
         }
-        let bad = |why: String| wrong(place, &format!("{name} {value}: {why}; for example: {}", example(name)));
+        let bad =
+            |why: String| wrong(place, &format!("{name} {value}: {why}; for example: {}", example(name)));
         let listener = |list: &mut Vec<SocketAddr>| {
             let address = address(value).map_err(&bad)?;
             if !replaced.contains(&name.as_str()) {
@@ -159,7 +162,10 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
             "c2s-tls" => listener(&mut options.c2s_tls)?,
             "c2s-plain" => listener(&mut options.c2s_plain)?,
             "s2s" | "s2s-tls" | "http" | "component" => {
-                return Err(wrong(place, &format!("this version has no {name} listener yet; leave the option out")));
+                return Err(wrong(
+                    place,
+                    &format!("this version has no {name} listener yet; leave the option out"),
+                ));
             }
             "cert" => cert = Some(PathBuf::from(value)),
             "key" => key = Some(PathBuf::from(value)),
@@ -180,14 +186,16 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
                 options.unlimited = true;
             }
             "limit" => {
-                let (limit, number) = value.split_once('=').ok_or_else(|| bad("it is NAME=VALUE or off".into()))?;
+                let (limit, number) =
+                    value.split_once('=').ok_or_else(|| bad("it is NAME=VALUE or off".into()))?;
                 let number = number.trim().parse().map_err(|_| bad(format!("{number:?} is no number")))?;
                 if !options.limits.set(limit.trim(), number) {
                     return Err(bad(format!("there is no limit {limit:?}; stonechat limits lists them")));
                 }
             }
             "log" => {
-                options.log = value.parse().map_err(|_| bad("it is error, warn, info, debug or trace".into()))?
+                options.log =
+                    value.parse().map_err(|_| bad("it is error, warn, info, debug or trace".into()))?
             }
             "no-c2s" => {
                 options.c2s.clear();
@@ -257,7 +265,11 @@ mod tests {
         let said: Vec<Said> = lines
             .iter()
             .enumerate()
-            .map(|(i, (n, v))| Said { name: (*n).into(), value: (*v).into(), place: format!("f line {}", i + 1) })
+            .map(|(i, (n, v))| Said {
+                name: (*n).into(),
+                value: (*v).into(),
+                place: format!("f line {}", i + 1),
+            })
             .collect();
         build(&said)
     }
@@ -293,7 +305,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("stonechat-options-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let file = dir.join("hub.conf");
-        std::fs::write(&file, "# a comment\n\ndomain kitchen.local\nc2s 127.0.0.1:1\nlimit accounts=7\n").unwrap();
+        std::fs::write(&file, "# a comment\n\ndomain kitchen.local\nc2s 127.0.0.1:1\nlimit accounts=7\n")
+            .unwrap();
         let flags = [("config", file.display().to_string()), ("domain", "Camp.local".to_owned())];
         let o = read(&flags).unwrap();
         assert_eq!((o.domain.as_deref(), o.limits.accounts), (Some("camp.local"), 7));

@@ -11,8 +11,8 @@ use argh::{ArgsInfo, FromArgs};
 #[argh(
     subcommand,
     name = "passwd",
-    example = "stonechat {command_name} -u me@example.org",
-    example = "stonechat {command_name} -u pi@kitchen.local --password-file old --new-password-file new",
+    example = "{command_name} -u me@example.org",
+    example = "{command_name} -u pi@kitchen.local --password-file old --new-password-file new",
     note = "Without --new-password-file the new password is asked for on the terminal, twice."
 )]
 pub struct Passwd {

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 #[argh(
     subcommand,
     name = "ping",
-    example = "stonechat {command_name} -u me@example.org",
-    example = "stonechat {command_name} -u me@example.org bob@example.net/phone -c 5",
+    example = "{command_name} -u me@example.org",
+    example = "{command_name} -u me@example.org bob@example.net/phone -c 5",
     note = "Without an address the account's own server is asked. One line for each answer, in milliseconds. An answer that says \"ping is unknown here\" is an answer; exit code 8 or 5 tells that nobody is there."
 )]
 pub struct Ping {

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 #[argh(
     subcommand,
     name = "presence",
-    example = "stonechat {command_name} away -u me@example.org --status 'Back at six' --stay",
-    example = "stonechat {command_name} show -u me@example.org bob@example.net && echo Bob is there",
-    example = "stonechat {command_name} watch -u me@example.org bob@example.net --wait online -W 600",
+    example = "{command_name} away -u me@example.org --status 'Back at six' --stay",
+    example = "{command_name} show -u me@example.org bob@example.net && echo Bob is there",
+    example = "{command_name} watch -u me@example.org bob@example.net --wait online -W 600",
     note = "available, away, chat, dnd, xa and unavailable set the own presence: for as long as the command runs, so --stay goes with most of them. With --to only that contact is told.",
     note = "show and watch see contacts whose presence this account may see (roster add, and their approval). The exit code tells how it stood at the end: 0 if one of them was online, 3 if all were offline; 2 if what --wait waits for did not come within -W."
 )]

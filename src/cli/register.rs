@@ -15,8 +15,8 @@ use argh::{ArgsInfo, FromArgs};
 #[argh(
     subcommand,
     name = "register",
-    example = "stonechat {command_name} 'xmpp:kitchen.local?register;preauth=Xq7...' -u me@kitchen.local",
-    example = "stonechat {command_name} me@example.org --password-file pw",
+    example = "{command_name} 'xmpp:kitchen.local?register;preauth=Xq7...' -u me@kitchen.local",
+    example = "{command_name} me@example.org --password-file pw",
     note = "The password of the new account comes from the same places as that of an old one: --password-file, STONECHAT_PASSWORD, the terminal. Quote an invitation: the shell has other plans for its \"?\" and \";\".",
     note = "Prints the address of the account."
 )]

@@ -15,9 +15,9 @@ use argh::{ArgsInfo, FromArgs};
 #[argh(
     subcommand,
     name = "roster",
-    example = "stonechat {command_name} ls -u me@example.org",
-    example = "stonechat {command_name} add -u me@example.org bob@example.net --name Bob --group Friends",
-    example = "stonechat {command_name} approve -u me@example.org eve@example.com",
+    example = "{command_name} ls -u me@example.org",
+    example = "{command_name} add -u me@example.org bob@example.net --name Bob --group Friends",
+    example = "{command_name} approve -u me@example.org eve@example.com",
     note = "ls prints a line per contact: address, subscription (none, to, from, both; \"+ask\" while the contact has not answered), name, groups with commas, with TABs between."
 )]
 pub struct Roster {

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 #[argh(
     subcommand,
     name = "send",
-    example = "stonechat {command_name} -u me@example.org bob@example.org -m 'Dinner is ready'",
-    example = "dmesg -w | stonechat {command_name} -u pi@kitchen.local --password-file pw admin@kitchen.local -l",
-    example = "stonechat {command_name} -u me@example.org bob@example.org --receipt -W 20 -m 'Are you there?' || echo no answer",
+    example = "{command_name} -u me@example.org bob@example.org -m 'Dinner is ready'",
+    example = "dmesg -w | {command_name} -u pi@kitchen.local --password-file pw admin@kitchen.local -l",
+    example = "{command_name} -u me@example.org bob@example.org --receipt -W 20 -m 'Are you there?' || echo no answer",
     note = "Without -m, -l, -s, -n and --file the whole of standard input is the message, unless it is a terminal.",
     note = "Exit code 0 means that the server has taken every message and none came back; with --receipt, that every recipient's client has it. With -l a lost connection and --retry-connect can bring a line twice, but lose none."
 )]

@@ -157,8 +157,9 @@ impl Local for Serve {
         let hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
         let settings = settings(&options, &hub, secret);
         let ask_clients = net::ring::certificates_in_use(&store);
-        let tls = ServerTls::new(&identity, &["xmpp-client"], ask_clients.clone(), &net::tls::Clock::system())
-            .map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
+        let tls =
+            ServerTls::new(&identity, &["xmpp-client"], ask_clients.clone(), &net::tls::Clock::system())
+                .map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
         let shared = Shared::new(hub, store, tls, settings, ask_clients, started);
         let main = run(shared.clone(), flags, options, names, identity, secret);
         let stop = smol::block_on(shared.run_until(main))?;
@@ -197,7 +198,7 @@ async fn run(
     greet(&names, &open, &identity, &options.data);
     let notify = Notify::from_env();
     notify.say("READY=1");
-    log::info!("ready");
+    log::info!(target: super::log::BARE, "ready");
     if let Some(period) = notify.watchdog {
         let beat = Notify::from_env();
         shared.spawn(async move {
@@ -278,14 +279,20 @@ async fn close(shared: &Rc<Shared>, data: &Path) {
 fn listener(address: SocketAddr) -> Result<async_io::Async<std::net::TcpListener>, Failure> {
     let opened = match listen::open(address) {
         // A machine without IPv6.
-        Err(e) if address.ip().is_unspecified() && address.is_ipv6() && e.kind() != std::io::ErrorKind::AddrInUse => {
+        Err(e)
+            if address.ip().is_unspecified()
+                && address.is_ipv6()
+                && e.kind() != std::io::ErrorKind::AddrInUse =>
+        {
             listen::open(SocketAddr::from(([0, 0, 0, 0], address.port())))
         }
         other => other,
     };
     opened.map_err(|e| {
         let hint = match e.kind() {
-            std::io::ErrorKind::AddrInUse => ": something else listens there; choose another port with --c2s or --c2s-tls",
+            std::io::ErrorKind::AddrInUse => {
+                ": something else listens there; choose another port with --c2s or --c2s-tls"
+            }
             std::io::ErrorKind::PermissionDenied => ": ports below 1024 need rights",
             std::io::ErrorKind::AddrNotAvailable => ": this machine has no such address",
             _ => "",
@@ -399,7 +406,10 @@ fn greet(names: &Names, open: &[(Mode, SocketAddr)], identity: &Identity, data: 
     hosts.truncate(6);
     line(format!("  host names   {domain} {}", hosts.join(" ")));
     line(format!("  certificate  --pin {}", identity.pin()));
-    line(format!("  CA           {} (clients that check certificates want this file)", data.join("ca.pem").display()));
+    line(format!(
+        "  CA           {} (clients that check certificates want this file)",
+        data.join("ca.pem").display()
+    ));
     line(String::new());
     line("Next: stonechat user add NAME".to_owned());
     let _ = out.flush();

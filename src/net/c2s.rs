@@ -277,7 +277,7 @@ impl Negotiation {
                     Ask::Refused { localpart } => self.refused(localpart.as_deref()).await?,
                     Ask::Bind { account, resource } => {
                         let jid = account.jid().clone();
-                        let lang = None;
+                        let lang = self.receiving.lang();
                         match self.shared.bind(&self.conn, &jid, &resource, lang).await {
                             Ok((_, full)) => {
                                 self.shared

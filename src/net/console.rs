@@ -60,9 +60,7 @@ pub async fn serve(shared: Rc<Shared>, listener: Async<UnixListener>) {
 
 async fn one(shared: Rc<Shared>, mut stream: Async<UnixStream>) -> io::Result<()> {
     let mut order = Vec::new();
-    let reading = async {
-        (&mut stream).take(MAX_ORDER).read_to_end(&mut order).await.map(drop)
-    };
+    let reading = async { (&mut stream).take(MAX_ORDER).read_to_end(&mut order).await.map(drop) };
     let late = async {
         Timer::after(PATIENCE).await;
         Err(io::Error::from(io::ErrorKind::TimedOut))

@@ -199,7 +199,11 @@ pub(super) fn open_database<B: StorageBackend>(
             .set_check_integrity_on_open(verify)
             .set_repair_callback(move |_| {
                 if !said.replace(true) {
-                    log::info!("{shown} was not closed in order; checking it");
+                    match verify {
+                        // Looked through at each open, so this tells nothing.
+                        true => log::debug!("checking {shown}"),
+                        false => log::info!("{shown} was not closed in order; checking it"),
+                    }
                 }
             })
             .create_with_backend(backend)

@@ -269,6 +269,11 @@ impl Receiving {
         }
     }
 
+    /// The language of the client's header (§4.7.4).
+    pub fn lang(&self) -> Option<&str> {
+        self.scope.lang.as_deref()
+    }
+
     /// What whoever carries the stream on needs to know.
     pub fn established(self) -> Established {
         let to = self.to.unwrap_or_else(|| self.settings.domain.clone());

@@ -55,10 +55,15 @@ pub const ALL: &[Extension] = &[
 
 /// The table of extensions, as the README has it.
 pub fn table() -> String {
-    let mut out = String::from("| | Title | Version | What of it |\n|---|---|---|---|\n");
+    let mut out = String::from("| Document | Title | Version | What of it |\n|---|---|---|---|\n");
     for e in ALL {
-        let number = if e.number == 0 { String::new() } else { format!("XEP-{:04}", e.number) };
-        let _ = writeln!(out, "| {number} | {} | {} | {} |", e.name, e.version, e.scope);
+        let xep = format!("XEP-{:04}", e.number);
+        // A part of an RFC has the document behind its name.
+        let (title, document) = match e.name.strip_suffix(')').and_then(|n| n.split_once(" (")) {
+            Some(parts) if e.number == 0 => parts,
+            _ => (e.name, &*xep),
+        };
+        let _ = writeln!(out, "| {document} | {title} | {} | {} |", e.version, e.scope);
     }
     out
 }

@@ -10,7 +10,8 @@ use crate::jid::Domain;
 use crate::net::cert;
 use crate::net::tls::{self, ALPN_CLIENT, ClientTls, Clock, Trust};
 use crate::stream::{self, Condition, Failure, Initiating, Need, Policy, sasl};
-use crate::xml::{Caps, Flow, Reader, Scan};
+use crate::xml::{Caps, Flow, Kind, Reader, Scan};
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Instant;
 
@@ -79,11 +80,17 @@ async fn attempts(options: &Options, goal: Goal, deadline: Instant) -> Result<Ar
     plan.reverse();
     while let Some(target) = plan.pop() {
         let config = if target.direct { &direct } else { &starttls };
-        let attempt = Attempt { options, goal, domain: &domain, target: &target, config, deadline };
+        let spoke = Cell::new(false);
+        let attempt =
+            Attempt { options, goal, domain: &domain, target: &target, config, deadline, spoke: &spoke };
         let policy = if target.direct { Policy::Direct } else { Policy::Required };
         let mut ended = attempt.make(policy).await;
         if matches!(ended, Err(Miss::NoTls)) && options.security == Security::Plaintext {
             ended = attempt.make(Policy::Never).await;
+        }
+        if spoke.get() {
+            // What it speaks is known: no need to knock there in another way.
+            plan.retain(|other| (&other.host, other.port) != (&target.host, target.port));
         }
         match ended {
             Ok(arrived) => return Ok(arrived),
@@ -176,6 +183,8 @@ struct Attempt<'a> {
     target: &'a Try,
     config: &'a ClientTls,
     deadline: Instant,
+    /// Whether a stream header was heard.
+    spoke: &'a Cell<bool>,
 }
 
 impl Attempt<'_> {
@@ -269,6 +278,7 @@ impl Attempt<'_> {
             let fed = reader.feed(bytes, |kind, frame| {
                 need = half.frame(kind, frame, &mut scan, &mut wire.out)?;
                 restart = half.restarts();
+                self.spoke.set(self.spoke.get() || kind == Kind::Header);
                 Ok::<_, Failure>(if need.is_some() || restart { Flow::Stop } else { Flow::Go })
             });
             if let Err(failure) = fed {
