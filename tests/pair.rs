@@ -163,9 +163,10 @@ fn b5_a_man_in_the_middle_of_tls() {
         format!("{before}{}", rest.split_once("</sasl-channel-binding>").unwrap().1)
     };
     type Edit = Box<dyn Fn(String) -> String>;
-    let edits: [(&str, Edit); 5] = [
+    // Taking away only the list of types leaves what servers older than XEP-0440 offer, and those mean a
+    // type that TLS 1.3 does not have: that one is told by the certificate alone.
+    let edits: [(&str, Edit); 4] = [
         ("nothing", Box::new(|t| t)),
-        ("the types", Box::new(types)),
         ("the mechanisms", Box::new(without(PLUS))),
         ("both", Box::new(move |t| types(without(PLUS)(t)))),
         ("a type nobody has", Box::new(|t: String| t.replace("type='tls-", "type='x-"))),

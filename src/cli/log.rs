@@ -14,10 +14,13 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Target of a line that programs wait for: it stands alone, without time and level.
 pub const BARE: &str = "stonechat::bare";
 
+/// File and line.
+type Cause = (&'static str, u32);
+
 struct Stderr {
     /// journald reads `<6>` and has a clock of its own.
     journal: bool,
-    causes: Mutex<HashMap<(&'static str, u32), (Instant, u32)>>,
+    causes: Mutex<HashMap<Cause, (Instant, u32)>>,
 }
 
 /// Starts the log. Only the first call counts.

@@ -96,6 +96,8 @@ pub struct Session {
     pub directed: Vec<Box<str>>,
     /// Jobs of this session at the store.
     pub pending: u32,
+    /// What it sent that waits for an account to be read.
+    pub parked: u32,
     /// A new password of its user's is being made into keys, which is a worker's time (XEP-0077).
     pub rekeying: bool,
 }

@@ -14,7 +14,7 @@ use crate::xml::{Span, Writer, ns};
 
 impl Hub {
     /// A client sent a stanza.
-    pub(super) fn from_session(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
+    pub(super) fn sent(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
         self.counters.stanzas_in += 1;
         let Some(session) = self.session(id) else { return };
         // RFC 6120 §8.1.2.1: a `from` of the client's must be its own; ours is what counts.
@@ -141,10 +141,8 @@ impl Hub {
         let own = self.account(place).is_some_and(|a| a.jid.as_str() == origin.bare());
         if !own && self.blocked_by(place, &origin.jid) {
             // XEP-0191 §3.1.4: as if there were nobody.
-            if stanza.kind() == Kind::Iq || stanza.kind() == Kind::Message {
-                if answerable(stanza) && stanza.type_() != "groupchat" {
-                    bounce(self, sink, origin, stanza, Condition::ServiceUnavailable);
-                }
+            if stanza.kind() != Kind::Presence && answerable(stanza) && stanza.type_() != "groupchat" {
+                bounce(self, sink, origin, stanza, Condition::ServiceUnavailable);
             }
             return;
         }
@@ -244,7 +242,10 @@ impl Hub {
         if let Some(condition) = error {
             bounce(self, sink, origin, stanza, condition);
         } else if later {
-            self.put_aside(sink, origin, to, stanza, place);
+            let id = self.next_id();
+            if self.put_aside(sink, origin, to, stanza, place, &id) {
+                self.copies(sink, origin, to, stanza, place, &[], &id, None);
+            }
         } else if !targets.is_empty() {
             self.hand_over(sink, origin, to, stanza, place, &targets);
         }
@@ -297,25 +298,56 @@ impl Hub {
             }
         }
         self.counters.delivered += taken;
-        let copied = self.account(place).is_some_and(|a| a.carbons > 0 && a.sessions.len() > targets.len());
-        if copied {
-            self.copy(sink, &Copy { account: place, sent: false, have: targets, packet: &packet, stanza });
-        }
-        let sender = self.session(origin.session).map(|s| s.account);
-        if let Some(sender) = sender
-            && self.account(sender).is_some_and(|a| a.carbons > 0 && a.sessions.len() > 1)
-        {
-            let mut have = vec![origin.session];
-            if sender == place {
-                have.extend_from_slice(targets);
-            }
-            self.copy(sink, &Copy { account: sender, sent: true, have: &have, packet: &packet, stanza });
-        }
+        self.copies(sink, origin, to, stanza, place, targets, &id, Some(&packet));
         self.packet = packet;
         self.cut = cut;
         if taken == 0 {
             // Every reader of it is too slow or just gone: it is kept, or comes back.
-            self.put_aside(sink, origin, to, stanza, place);
+            self.put_aside(sink, origin, to, stanza, place, &id);
+        }
+    }
+
+    /// XEP-0280 §7, §8: a message that was delivered or kept goes to the other sessions of both
+    /// accounts. `packet` is the message as it was delivered, if it was.
+    #[allow(clippy::too_many_arguments)] // the parts of one delivery
+    fn copies(
+        &mut self,
+        sink: &mut dyn Sink,
+        origin: &Origin,
+        to: &Jid<'_>,
+        stanza: &Stanza<'_>,
+        place: u32,
+        targets: &[SessionId],
+        id: &str,
+        packet: Option<&[u8]>,
+    ) {
+        let wanted = |hub: &Hub, place: u32, have: usize| {
+            hub.account(place).is_some_and(|a| a.carbons > 0 && a.sessions.len() > have)
+        };
+        let sender = self.session(origin.session).map(|s| s.account).filter(|s| wanted(self, *s, 1));
+        let received = wanted(self, place, targets.len());
+        if !received && sender.is_none() {
+            return;
+        }
+        let mut made = Vec::new();
+        let packet = match packet {
+            Some(packet) => packet,
+            None => {
+                let Some(account) = self.account(place).map(|a| a.jid.clone()) else { return };
+                let mut cut = Vec::new();
+                self.forged(stanza, account.as_str(), &mut cut);
+                self.stamp_message(&mut made, origin, to.as_str(), account.as_str(), stanza, &cut, id);
+                &made
+            }
+        };
+        let mut have = vec![origin.session];
+        have.extend_from_slice(targets);
+        if received {
+            // Who sent it to itself has it.
+            self.copy(sink, &Copy { account: place, sent: false, have: &have, packet, stanza });
+        }
+        if let Some(sender) = sender.filter(|sender| !received || *sender != place) {
+            self.copy(sink, &Copy { account: sender, sent: true, have: &have, packet, stanza });
         }
     }
 
@@ -353,7 +385,7 @@ impl Hub {
         });
     }
 
-    /// RFC 6121 §8.5.2.2.1 and XEP-0160: keep it for later, or give it back.
+    /// RFC 6121 §8.5.2.2.1 and XEP-0160: keep it for later, or give it back (then it is false).
     fn put_aside(
         &mut self,
         sink: &mut dyn Sink,
@@ -361,28 +393,37 @@ impl Hub {
         to: &Jid<'_>,
         stanza: &Stanza<'_>,
         place: u32,
-    ) {
-        if !matches!(&*stanza.type_(), "error" | "headline" | "groupchat") && !worth_keeping(stanza) {
-            return; // a chat state of an hour ago is of no use (XEP-0160 §3)
+        id: &str,
+    ) -> bool {
+        match &*stanza.type_() {
+            // XEP-0160 §3: not worth keeping. These come here only when their reader was too slow.
+            "error" | "headline" => return true,
+            "groupchat" => {
+                bounce(self, sink, origin, stanza, Condition::ResourceConstraint);
+                return false;
+            }
+            // A chat state of an hour ago is of no use.
+            _ if !worth_keeping(stanza) => return true,
+            _ => {}
         }
         let mut cut = std::mem::take(&mut self.cut);
-        let Some(jid) = self.account(place).map(|a| a.jid.clone()) else { return };
+        let Some(jid) = self.account(place).map(|a| a.jid.clone()) else { return false };
         self.forged(stanza, jid.as_str(), &mut cut);
-        let id = self.next_id();
         let (domain, at) = (self.names.domain.clone(), self.now);
         let mut bytes = Vec::with_capacity(stanza.text().len() + 256);
         stanza.stamp_with(&mut bytes, Some(&origin.jid), Some(to.as_str()), self.lang(origin), &cut, |w| {
             for adds in self.extensions.iter().filter_map(|e| e.adds) {
-                adds(self, jid.as_str(), &id, w);
+                adds(self, jid.as_str(), id, w);
             }
             delay(w, &domain, at.unix_ms);
         });
         self.cut = cut;
         let (max, max_bytes) = (self.limits.offline_messages, self.limits.offline_bytes);
-        let Some(account) = self.account_mut(place) else { return };
+        let Some(account) = self.account_mut(place) else { return false };
         let size = bytes.len() as u64;
         if u64::from(account.offline.0) >= max || account.offline.1.saturating_add(size) > max_bytes {
-            return bounce(self, sink, origin, stanza, Condition::ServiceUnavailable);
+            bounce(self, sink, origin, stanza, Condition::ServiceUnavailable);
+            return false;
         }
         account.offline.0 += 1;
         account.offline.1 += size;
@@ -397,6 +438,7 @@ impl Hub {
         );
         let refused = (!refused.is_empty()).then_some((origin.session, refused));
         self.persist(sink, origin.session, vec![change], Vec::new(), refused, place);
+        true
     }
 
     /// Sends what was put aside to a session that has become available (XEP-0160 §2), a batch at a

@@ -28,7 +28,7 @@ pub struct Extension {
     pub stream_features: Option<fn(&Hub, &mut Writer<'_>)>,
     /// Children of a stanza that only we may write: true cuts the child out, wherever it stands.
     /// `to` is the bare address of the local account that the stanza goes to.
-    pub forged: Option<fn(&Hub, &Stanza<'_>, &Child, to: &str) -> bool>,
+    pub forged: Option<Forged>,
     /// Whether an account wants nothing from, and to send nothing to, that address.
     pub blocks: Option<fn(&Account, jid: &str) -> bool>,
     /// Whether a message is copied to the other sessions of an account, and the copying itself.
@@ -54,6 +54,9 @@ impl Extension {
         adds: None,
     };
 }
+
+/// See [`Extension::forged`].
+pub type Forged = fn(&Hub, &Stanza<'_>, &Child, to: &str) -> bool;
 
 /// A message on its way through an account, for [`Extension::copies`].
 pub struct Copy<'a> {

@@ -66,7 +66,7 @@ pub struct Counters {
 
 enum Slot {
     Loaded(u32),
-    Loading(Vec<Parked>),
+    Loading(Vec<(SessionId, Parked)>),
 }
 
 /// One process's hub.
@@ -128,7 +128,7 @@ impl Hub {
     pub fn handle(&mut self, now: Now, input: Input<'_>, sink: &mut dyn Sink) {
         self.now = now;
         match input {
-            Input::Stanza { from, stanza } => self.from_session(sink, from, stanza),
+            Input::Stanza { from, stanza } => self.sent(sink, from, stanza),
             Input::Bind { ticket, account, resource, lang } => {
                 self.bind(sink, ticket, account, resource, lang)
             }
@@ -222,7 +222,8 @@ impl Hub {
 
     /// Whether a session has so much under way at the store that it should be read no further.
     pub fn congested(&self, id: SessionId) -> bool {
-        self.session(id).is_some_and(|s| u64::from(s.pending) >= self.limits.jobs_per_session)
+        let under_way = |s: &Session| u64::from(s.pending).saturating_add(u64::from(s.parked));
+        self.session(id).is_some_and(|s| under_way(s) >= self.limits.jobs_per_session)
     }
 
     /// An identifier that no other stanza of this hub has (XEP-0359 §3), growing with time.
@@ -253,15 +254,18 @@ impl Hub {
     /// Lets a piece of work wait for an account that is not in memory.
     fn park(&mut self, sink: &mut dyn Sink, localpart: &str, by: SessionId, work: Parked) {
         match self.by_name.get_mut(localpart) {
-            Some(Slot::Loading(waiting)) => waiting.push(work),
-            Some(Slot::Loaded(_)) => {} // the caller has looked: can't be
+            Some(Slot::Loading(waiting)) => waiting.push((by, work)),
+            Some(Slot::Loaded(_)) => return, // the caller has looked: can't be
             None => {
                 let name: Box<str> = localpart.into();
-                self.by_name.insert(name.clone(), Slot::Loading(vec![work]));
+                self.by_name.insert(name.clone(), Slot::Loading(vec![(by, work)]));
                 let ask = Ask::Account { localpart: name.clone() };
                 let then: Then = Box::new(move |hub, sink, answer| hub.loaded(sink, &name, answer));
-                self.store_for(sink, by, Vec::new(), ask, then);
+                sink.store(Vec::new(), ask, then);
             }
+        }
+        if let Some(session) = self.session_mut(by) {
+            session.parked += 1;
         }
     }
 
@@ -275,7 +279,10 @@ impl Hub {
             }
             _ => None,
         };
-        for work in waiting {
+        for (by, work) in waiting {
+            if let Some(session) = self.session_mut(by) {
+                session.parked = session.parked.saturating_sub(1);
+            }
             match work {
                 Parked::Then(then) => then(self, sink, place),
                 Parked::Stanza { origin, to, text } => self.resume(sink, &origin, &to, &text, place),
@@ -430,6 +437,7 @@ impl Hub {
             greeted: false,
             directed: Vec::new(),
             pending: 0,
+            parked: 0,
             rekeying: false,
         }));
         self.live_sessions += 1;
@@ -554,14 +562,33 @@ impl Hub {
     /// Sends an answer, but not before everything that the session sent earlier is on disk: an
     /// answer then tells a client that all before it is safe.
     pub fn send_after_pending(&mut self, sink: &mut dyn Sink, to: SessionId, packet: Vec<u8>) {
-        if self.session(to).is_none_or(|s| s.pending == 0) {
+        let under_way = self.session(to).map_or((0, 0), |s| (s.pending, s.parked));
+        if under_way == (0, 0) {
             self.send(sink, to, &packet);
-        } else {
-            let then: Then = Box::new(move |hub, sink, _| {
-                hub.send(sink, to, &packet);
-            });
-            self.store_for(sink, to, Vec::new(), Ask::Nothing, then);
+            return;
         }
+        let parked = under_way.1 > 0;
+        self.after_jobs(sink, to, move |hub, sink| {
+            // What was parked goes to the store once its account is read: behind that, then.
+            if parked && hub.session(to).is_some_and(|s| s.pending > 0) {
+                hub.after_jobs(sink, to, move |hub, sink| {
+                    hub.send(sink, to, &packet);
+                });
+            } else {
+                hub.send(sink, to, &packet);
+            }
+        });
+    }
+
+    /// Does something when the store has done all that it was given until now.
+    fn after_jobs(
+        &mut self,
+        sink: &mut dyn Sink,
+        session: SessionId,
+        then: impl FnOnce(&mut Hub, &mut dyn Sink) + 'static,
+    ) {
+        let then: Then = Box::new(move |hub, sink, _| then(hub, sink));
+        self.store_for(sink, session, Vec::new(), Ask::Nothing, then);
     }
 
     /// Judges and views bytes of our own again (parked, stored or made here).

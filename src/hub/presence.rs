@@ -229,7 +229,8 @@ impl Hub {
                     .is_some_and(|a| a.shows_presence_to(to.bare()));
                 let Some(session) = self.session_mut(id) else { return };
                 let known = session.directed.iter().any(|d| **d == *to.as_str());
-                if !known && !(shown && session.presence.is_some()) {
+                let broadcast = shown && session.presence.is_some();
+                if !known && !broadcast {
                     if session.directed.len() >= max {
                         return bounce(self, sink, origin, stanza, Condition::ResourceConstraint);
                     }
@@ -320,7 +321,7 @@ impl Hub {
         let (routed, next) = outbound(verb, state);
         let mut item = before.clone();
         item.jid = contact.clone();
-        next.put(&mut item, || Box::default());
+        next.put(&mut item, Box::default);
         match verb {
             // §3.4.2: nothing to approve yet, so it is approved beforehand.
             Verb::Subscribed if matches!(state, State::None | State::NonePendingOut | State::To) => {
@@ -473,9 +474,14 @@ impl Hub {
         let Some(account) = self.account(place) else { return };
         let mut item = before.clone();
         item.jid = from.clone();
-        // A request is kept whole (§3.1.3), but not a huge one.
+        // A request is kept whole (§3.1.3), but of a huge one only that there was one.
         next.put(&mut item, || {
-            if packet.len() <= max_bytes { packet.clone().into() } else { b"".as_slice().into() }
+            if packet.len() > max_bytes {
+                let mut plain = Vec::new();
+                stamped(&mut plain, &from, own.as_str(), "<presence type='subscribe'/>");
+                return plain.into();
+            }
+            packet.clone().into()
         });
         let full =
             account.roster.len() as u64 >= max.saturating_mul(2) && !account.roster.contains_key(&from);

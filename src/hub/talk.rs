@@ -111,10 +111,13 @@ pub trait Sink {
     fn close(&mut self, session: SessionId, error: stream::Error);
 }
 
+/// Work with an account's place, or with none where there is no such account.
+pub(super) type Arrived = Box<dyn FnOnce(&mut Hub, &mut dyn Sink, Option<u32>)>;
+
 /// A piece of work that waits for an account to be read from the store.
 pub(super) enum Parked {
     /// A stanza that was on its way in.
     Stanza { origin: Origin, to: Box<str>, text: Box<str> },
     /// Anything else.
-    Then(Box<dyn FnOnce(&mut Hub, &mut dyn Sink, Option<u32>)>),
+    Then(Arrived),
 }

@@ -162,3 +162,218 @@ fn push(hub: &mut Hub, sink: &mut dyn Sink, place: u32, name: &'static str, item
         w.end().end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+    use crate::store::change::Subscription;
+    use crate::testing::{Got, World, short};
+    use crate::xml::ns;
+
+    const LIST: &str = "<blocklist xmlns='urn:xmpp:blocking'/>";
+
+    fn command(name: &str, items: &[&str]) -> String {
+        let items: String = items.iter().map(|jid| format!("<item jid='{jid}'/>")).collect();
+        format!("<{name} xmlns='urn:xmpp:blocking'>{items}</{name}>")
+    }
+
+    fn items(got: &Got) -> Vec<String> {
+        got.with(|n| {
+            let all = n.descendants().filter(|d| d.tag_name().name() == "item");
+            all.map(|i| i.attribute("jid").unwrap().into()).collect()
+        })
+    }
+
+    /// §5
+    #[test]
+    fn jid_matching() {
+        let all = ["a@b.c", "d@b.c/r", "e.f", "g.h/r"];
+        let list: Vec<Box<str>> = all.iter().map(|j| Box::from(*j)).collect();
+        for (jid, blocked) in [
+            ("a@b.c", true),
+            ("a@b.c/any", true),
+            ("d@b.c", false),
+            ("d@b.c/r", true),
+            ("d@b.c/q", false),
+            ("e.f", true),
+            ("x@e.f", true),
+            ("x@e.f/r", true),
+            ("e.f/r", true),
+            ("x.e.f", false),
+            ("g.h", false),
+            ("g.h/r", true),
+            ("x@g.h/r", false),
+            ("b.c", false),
+            ("x@b.c/a@b.c", false),
+        ] {
+            assert_eq!(matches(&list, jid), blocked, "{jid}");
+        }
+    }
+
+    #[test]
+    fn list_block_unblock_and_pushes() {
+        let mut w = World::new(&["juliet"]);
+        let (a, b) = (w.login("juliet", "a"), w.login("juliet", "b"));
+        let c = w.login("juliet", "never-asked");
+        for session in [a, b] {
+            assert_eq!(items(&w.iq(session, "get", "", LIST)), [""; 0]);
+        }
+        let two = command("block", &["Romeo@montague.NET", "iago@shakespeare.lit", "romeo@montague.net"]);
+        w.send(a, &format!("<iq type='set' id='s'>{two}</iq>"));
+        let got = w.got(a);
+        assert_eq!((got[0].kind(), got[1].kind()), ("set".into(), "result".into()));
+        assert_eq!(items(&got[0]), ["iago@shakespeare.lit", "romeo@montague.net"]);
+        assert_eq!(items(&w.one(b)), items(&got[0]));
+        w.nothing(c);
+        assert_eq!(w.loaded("juliet").blocked.len(), 2);
+        assert_eq!(w.iq(b, "set", "", &command("unblock", &["iago@shakespeare.lit"])).kind(), "result");
+        assert_eq!(items(&w.one(a)), ["iago@shakespeare.lit"]);
+        assert_eq!(items(&w.iq(a, "get", "", LIST)), ["romeo@montague.net"]);
+        assert_eq!(w.iq(b, "set", "", &command("unblock", &[])).kind(), "result");
+        let push = w.one(a);
+        assert!(push.has(ns::BLOCKING, "unblock") && items(&push).is_empty());
+        assert_eq!(w.loaded("juliet").blocked.len(), 0);
+    }
+
+    #[test]
+    fn errors_and_bounds() {
+        let mut w = World::with(&["juliet", "romeo"], |l| l.blocked = 3);
+        let juliet = w.login("juliet", "a");
+        assert!(w.iq(juliet, "set", "", &command("block", &[])).is_error("bad-request"));
+        assert!(
+            w.iq(juliet, "set", "", "<block xmlns='urn:xmpp:blocking'><item/></block>")
+                .is_error("bad-request")
+        );
+        assert!(w.iq(juliet, "set", "", &command("block", &["@"])).is_error("jid-malformed"));
+        assert_eq!(
+            w.iq(juliet, "set", "", &command("block", &["a.test", "b.test", "c.test"])).kind(),
+            "result"
+        );
+        assert_eq!(
+            w.iq(juliet, "set", "", &command("block", &["a.test", "c.test"])).kind(),
+            "result",
+            "has them"
+        );
+        assert!(w.iq(juliet, "set", "", &command("block", &["d.test"])).is_error("resource-constraint"));
+        for to in ["romeo@hub.test", "nobody@hub.test", "hub.test"] {
+            assert!(w.iq(juliet, "get", to, LIST).is_error("service-unavailable"), "{to}");
+        }
+        w.ring.broken = true;
+        assert!(w.iq(juliet, "set", "", &command("unblock", &["a.test"])).is_error("resource-constraint"));
+        w.ring.broken = false;
+        assert_eq!(items(&w.iq(juliet, "get", "", LIST)).len(), 3, "as the disk has it");
+    }
+
+    /// The result means that it is on disk.
+    #[test]
+    fn durable() {
+        let mut w = World::new(&["juliet"]);
+        let juliet = w.login("juliet", "a");
+        w.held = true;
+        w.hear(juliet, &format!("<iq type='set' id='s'>{}</iq>", command("block", &["romeo@hub.test"])));
+        w.nothing(juliet);
+        w.release();
+        assert_eq!(w.one(juliet).kind(), "result");
+        assert_eq!(w.loaded("juliet").blocked.len(), 1);
+    }
+
+    /// §3.3: nothing comes in, nothing goes out, and the account looks offline.
+    #[test]
+    fn in_force_both_ways() {
+        for blocked in ["romeo@hub.test", "romeo@hub.test/r", "hub.test"] {
+            let mut w = World::new(&["juliet", "romeo"]);
+            w.acquaint("juliet", "romeo", Subscription::Both);
+            let (juliet, romeo) = (w.login("juliet", "j"), w.login("romeo", "r"));
+            w.drop_all();
+            assert_eq!(w.iq(juliet, "set", "", &command("block", &[blocked])).kind(), "result");
+            assert_eq!(short(&w.got(romeo)), ["presence juliet@hub.test/j unavailable"], "{blocked}");
+            w.send(romeo, "<presence><show>away</show></presence>");
+            w.drop_all();
+            for (n, stanza) in [
+                ("message", "<message to='juliet@hub.test' type='chat' id='q'><body>x</body></message>"),
+                ("iq", "<iq to='juliet@hub.test/j' type='get' id='q'><a xmlns='b'/></iq>"),
+                ("iq", "<iq to='juliet@hub.test' type='get' id='q'><ping xmlns='urn:xmpp:ping'/></iq>"),
+                ("", "<iq to='juliet@hub.test/j' type='result' id='q'/>"),
+                ("", "<presence to='juliet@hub.test'/>"),
+                ("", "<presence to='juliet@hub.test/j'/>"),
+            ] {
+                w.send(romeo, stanza);
+                w.nothing(juliet);
+                let back = w.got(romeo);
+                let due = usize::from(!n.is_empty());
+                assert_eq!(back.len(), due, "{blocked} {stanza}: {back:?}");
+                assert!(back.iter().all(|g| g.is_error("service-unavailable")), "{back:?}");
+            }
+            assert_eq!(w.loaded("juliet").offline.0, 0);
+            for stanza in [
+                "<message to='romeo@hub.test/r' id='q'><body>x</body></message>",
+                "<iq to='romeo@hub.test/r' type='get' id='q'><a xmlns='b'/></iq>",
+                "<presence to='romeo@hub.test/r' id='q'/>",
+            ] {
+                w.send(juliet, stanza);
+                let back = w.one(juliet);
+                assert!(
+                    back.is_error("not-acceptable") && back.has(ns::BLOCKING_ERRORS, "blocked"),
+                    "{back:?}"
+                );
+                w.nothing(romeo);
+            }
+            // Her presence goes on without him, also her last.
+            w.send(juliet, "<presence><show>dnd</show></presence>");
+            w.send(juliet, "<presence type='unavailable'/>");
+            w.nothing(romeo);
+            w.send(juliet, "<presence/>");
+            w.nothing(romeo);
+            w.drop_all();
+            // §3.4: he sees her again, and she him.
+            assert_eq!(w.iq(juliet, "set", "", &command("unblock", &[blocked])).kind(), "result");
+            assert_eq!(short(&w.got(romeo)), ["presence juliet@hub.test/j"], "{blocked}");
+            w.send(romeo, "<message to='juliet@hub.test'><body>x</body></message>");
+            assert_eq!(w.one(juliet).body().as_deref(), Some("x"));
+        }
+    }
+
+    /// A full address blocks one resource, and the others hear and see as before.
+    #[test]
+    fn one_resource() {
+        let mut w = World::new(&["juliet", "romeo"]);
+        w.acquaint("juliet", "romeo", Subscription::Both);
+        let (juliet, one, other) =
+            (w.login("juliet", "j"), w.login("romeo", "one"), w.login("romeo", "other"));
+        w.drop_all();
+        w.iq(juliet, "set", "", &command("block", &["romeo@hub.test/one"]));
+        assert_eq!(short(&w.got(one)), ["presence juliet@hub.test/j unavailable"]);
+        w.nothing(other);
+        w.send(juliet, "<presence><show>away</show></presence>");
+        w.nothing(one);
+        assert_eq!(w.got(other).len(), 1);
+        w.drop_all();
+        w.send(other, "<message to='juliet@hub.test'><body>x</body></message>");
+        assert_eq!(w.got(juliet).len(), 1);
+    }
+
+    /// Who was shown presence by hand hears the end of it, once.
+    #[test]
+    fn directed_presence() {
+        let mut w = World::new(&["juliet", "romeo"]);
+        let (juliet, romeo) = (w.login("juliet", "j"), w.login("romeo", "r"));
+        w.send(juliet, "<presence to='romeo@hub.test/r'/>");
+        w.drop_all();
+        w.iq(juliet, "set", "", &command("block", &["romeo@hub.test"]));
+        assert_eq!(short(&w.got(romeo)), ["presence juliet@hub.test/j unavailable"]);
+        w.close(juliet);
+        w.nothing(romeo);
+    }
+
+    /// At home: to block everybody here is not to block the hub.
+    #[test]
+    fn the_own_domain() {
+        let mut w = World::new(&["juliet", "romeo"]);
+        let (a, b) = (w.login("juliet", "a"), w.login("juliet", "b"));
+        w.iq(a, "set", "", &command("block", &["hub.test", "juliet@hub.test"]));
+        w.drop_all();
+        assert_eq!(w.iq(a, "get", "hub.test", "<ping xmlns='urn:xmpp:ping'/>").kind(), "result");
+        w.send(a, "<message to='juliet@hub.test/b'><body>x</body></message>");
+        assert_eq!(w.got(b).len(), 1);
+    }
+}

@@ -47,3 +47,36 @@ fn ver(hub: &Hub) -> String {
     }
     STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+    use crate::xml::{Writer, ns};
+    use base64::Engine as _;
+
+    /// What the stream feature promises, disco#info keeps, computed from its answer as §5.4 says.
+    #[test]
+    fn the_hash_is_that_of_what_disco_says() {
+        let mut w = World::new(&["alice"]);
+        let mut feature = Vec::new();
+        super::stream_feature(&w.hub, &mut Writer::new(&mut feature));
+        let feature = crate::testing::Got(String::from_utf8(feature).unwrap());
+        let of = |attr| feature.attr(attr).unwrap();
+        assert_eq!(of("hash"), "sha-1");
+        let alice = w.login("alice", "desk");
+        let node = format!("{}#{}", of("node"), of("ver"));
+        let answer =
+            w.iq(alice, "get", "hub.test", &format!("<query xmlns='{}' node='{node}'/>", ns::DISCO_INFO));
+        assert_eq!(answer.of(ns::DISCO_INFO, "query", "node"), Some(node));
+        let mut vars: Vec<String> = answer.with(|n| {
+            let all = n.descendants().filter(|d| d.tag_name().name() == "feature");
+            all.map(|f| f.attribute("var").unwrap().into()).collect()
+        });
+        vars.sort();
+        let text = format!("server/im//Stonechat<{}<", vars.join("<"));
+        let hash = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+        assert_eq!(of("ver"), base64::engine::general_purpose::STANDARD.encode(hash));
+        let other = format!("<query xmlns='{}' node='urn:stonechat:hub#x'/>", ns::DISCO_INFO);
+        assert!(w.iq(alice, "get", "hub.test", &other).is_error("item-not-found"));
+    }
+}

@@ -35,3 +35,32 @@ fn forged(hub: &Hub, stanza: &Stanza<'_>, child: &Child, to: &str) -> bool {
         Err(_) => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+    use crate::xml::ns;
+
+    /// Who may say it and who may not; the rest of the message stays. (More in tests/rfc6121.)
+    #[test]
+    fn only_others_may_say_it() {
+        let mut w = World::new(&["alice", "bob"]);
+        let (alice, bob) = (w.login("alice", "a"), w.login("bob", "b"));
+        for (from, stays) in [
+            ("from='hub.test'", false),
+            ("from='hub'", false),
+            ("from='hub.test/x'", false),
+            ("from='bob@hub.test'", false),
+            ("from='@'", false),
+            ("", false),
+            ("from='room@rooms.test/nick'", true),
+            ("from='alice@hub.test/a'", true),
+        ] {
+            let delay = format!("<delay xmlns='urn:xmpp:delay' {from} stamp='2001-01-01T00:00:00Z'/>");
+            w.send(alice, &format!("<message to='bob@hub.test'>{delay}<body>x</body></message>"));
+            let got = w.one(bob);
+            assert_eq!(got.has(ns::DELAY, "delay"), stays, "{from}");
+            assert_eq!(got.body().as_deref(), Some("x"));
+        }
+    }
+}

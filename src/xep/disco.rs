@@ -101,3 +101,56 @@ fn resources(hub: &Hub, account: &crate::hub::account::Account, w: &mut Writer<'
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+    use crate::xml::ns;
+
+    const INFO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+    const ITEMS: &str = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
+
+    #[test]
+    fn the_domain_is_an_im_server() {
+        let mut w = World::new(&["alice"]);
+        let alice = w.login("alice", "desk");
+        for name in ["hub.test", "10.0.0.1"] {
+            let answer = w.iq(alice, "get", name, INFO);
+            assert_eq!(answer.from(), name);
+            let of = |attr| answer.of(ns::DISCO_INFO, "identity", attr).unwrap();
+            assert_eq!(
+                (of("category"), of("type"), of("name")),
+                ("server".into(), "im".into(), "Stonechat".into())
+            );
+        }
+        let items = w.iq(alice, "get", "hub.test", ITEMS);
+        assert!(items.has(ns::DISCO_ITEMS, "query") && !items.has(ns::DISCO_ITEMS, "item"));
+    }
+
+    #[test]
+    fn an_account_is_shown_to_its_user_with_its_resources() {
+        let mut w = World::new(&["alice"]);
+        let alice = w.login("alice", "desk");
+        w.bound("alice", "never-available");
+        for to in ["", "alice@hub.test"] {
+            let answer = w.iq(alice, "get", to, INFO);
+            let of = |attr| answer.of(ns::DISCO_INFO, "identity", attr).unwrap();
+            assert_eq!((of("category"), of("type")), ("account".into(), "registered".into()));
+            let items = w.iq(alice, "get", to, ITEMS);
+            assert_eq!(items.count(ns::DISCO_ITEMS, "item"), 1);
+            assert_eq!(items.of(ns::DISCO_ITEMS, "item", "jid").unwrap(), "alice@hub.test/desk");
+        }
+    }
+
+    #[test]
+    fn unknown_nodes_are_not_found() {
+        let mut w = World::new(&["alice"]);
+        let alice = w.login("alice", "desk");
+        for ns in [ns::DISCO_INFO, ns::DISCO_ITEMS] {
+            for to in ["hub.test", "alice@hub.test"] {
+                let answer = w.iq(alice, "get", to, &format!("<query xmlns='{ns}' node='x'/>"));
+                assert!(answer.is_error("item-not-found"), "{to} {ns}");
+            }
+        }
+    }
+}

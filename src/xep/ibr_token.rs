@@ -27,3 +27,34 @@ pub(super) fn token(stanza: &Stanza<'_>) -> Result<[u8; 32], Error> {
     let token = stanza.child_attr(preauth, "token").ok_or(Condition::BadRequest)?;
     invite::key(&token).ok_or(VOID)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xep::register::{Asked, asked};
+    use crate::xml::{Caps, Scan, Scope};
+
+    #[test]
+    fn tokens_and_what_is_none() {
+        let good = invite::token([7; 16]);
+        for (attr, outcome) in [
+            (format!("token='{good}'"), None),
+            (format!("token=' {} '", good.to_uppercase()), None),
+            ("token='short'".into(), Some(Condition::ItemNotFound)),
+            (format!("token='{good}a'"), Some(Condition::ItemNotFound)),
+            (format!("token='{}'", "é".repeat(13)), Some(Condition::ItemNotFound)),
+            ("token=''".into(), Some(Condition::ItemNotFound)),
+            (String::new(), Some(Condition::BadRequest)),
+        ] {
+            let xml =
+                format!("<iq type='set' id='1' to='hub.test'><preauth xmlns='urn:xmpp:pars:0' {attr}/></iq>");
+            let mut scan = Scan::new();
+            let text = scan.element(xml.as_bytes(), &Scope::default(), &Caps::default()).unwrap();
+            match (asked(&Stanza::new(text, &scan).unwrap()).unwrap(), outcome) {
+                (Ok(Asked::Token(key)), None) => assert_eq!(Some(key), invite::key(&good)),
+                (Err(error), Some(condition)) => assert_eq!(error.condition, condition, "{attr}"),
+                (other, _) => panic!("{attr}: {other:?}"),
+            }
+        }
+    }
+}

@@ -72,3 +72,38 @@ fn escape(part: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_rfc_4648() {
+        assert_eq!(token([0; 16]), "a".repeat(26));
+        assert_eq!(token([0xff; 16]), "7777777777777777777777777".to_owned() + "4");
+        assert_eq!(token(*b"foobarfoobarfoob"), "mzxw6ytbojtg633cmfzgm33pmi");
+    }
+
+    #[test]
+    fn one_token_one_key() {
+        let one = token([1; 16]);
+        assert_eq!(key(&one), key(&format!("  {}\n", one.to_uppercase())));
+        assert!(key(&one).is_some() && key(&one) != key(&token([2; 16])));
+        for none in ["", "x", &one[1..], &format!("{one}a"), &one.replace('a', "1"), &"é".repeat(13)] {
+            assert_eq!(key(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn links() {
+        let t = "TOKEN";
+        assert_eq!(uri("hub.test", None, None, t), "xmpp:hub.test?register;preauth=TOKEN");
+        assert_eq!(uri("hub.test", Some("juliet"), None, t), "xmpp:juliet@hub.test?register;preauth=TOKEN");
+        assert_eq!(uri("hub.test", None, Some("romeo"), t), "xmpp:romeo@hub.test?roster;preauth=TOKEN;ibr=y");
+        assert_eq!(
+            uri("hub.test", Some("a?b#c%é"), None, t),
+            "xmpp:a%3Fb%23c%25%C3%A9@hub.test?register;preauth=TOKEN"
+        );
+        assert_eq!(uri("[::1]", None, None, t), "xmpp:[::1]?register;preauth=TOKEN");
+    }
+}

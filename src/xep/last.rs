@@ -62,3 +62,56 @@ fn get(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
 fn query(w: &mut Writer<'_>, seconds: u64, status: &str) {
     w.start("query").ns(ns::LAST).attr("seconds", &seconds.to_string()).text(status).end();
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::store::change::Subscription;
+    use crate::testing::{Got, World};
+    use crate::xml::ns;
+
+    const LAST: &str = "<query xmlns='jabber:iq:last'/>";
+
+    fn seconds(answer: &Got) -> Option<u64> {
+        answer.of(ns::LAST, "query", "seconds").and_then(|s| s.parse().ok())
+    }
+
+    #[test]
+    fn the_domain_tells_its_uptime() {
+        let mut w = World::new(&["alice"]);
+        let alice = w.login("alice", "desk");
+        w.pass(77);
+        assert_eq!(seconds(&w.iq(alice, "get", "hub.test", LAST)), Some(77));
+    }
+
+    #[test]
+    fn a_contact_who_left() {
+        let mut w = World::new(&["alice", "bob"]);
+        w.acquaint("alice", "bob", Subscription::To);
+        let (alice, bob) = (w.login("alice", "desk"), w.login("bob", "phone"));
+        let bare = "bob@hub.test";
+        assert_eq!(seconds(&w.iq(alice, "get", bare, LAST)), Some(0));
+        w.send(bob, "<presence type='unavailable'><status>Heading Home</status></presence>");
+        w.close(bob);
+        w.pass(903);
+        // From memory, and from the store when memory has forgotten.
+        for _ in 0..2 {
+            let answer = w.iq(alice, "get", bare, LAST);
+            assert_eq!(seconds(&answer), Some(903));
+            assert_eq!(answer.text(ns::LAST, "query").as_deref(), Some("Heading Home"));
+            let place = w.hub.find("bob").unwrap();
+            w.hub.account_mut(place).unwrap().last = None;
+        }
+        // §3: the subscription is one-sided.
+        let bob = w.login("bob", "phone");
+        assert!(w.iq(bob, "get", "alice@hub.test", LAST).is_error("forbidden"));
+        assert!(w.iq(bob, "get", "nobody@hub.test", LAST).is_error("forbidden"));
+    }
+
+    #[test]
+    fn a_contact_who_was_never_here() {
+        let mut w = World::new(&["alice", "bob"]);
+        w.acquaint("alice", "bob", Subscription::To);
+        let alice = w.login("alice", "desk");
+        assert!(w.iq(alice, "get", "bob@hub.test", LAST).is_error("item-not-found"));
+    }
+}

@@ -20,3 +20,18 @@ pub const LEGACY_SESSION: Extension = Extension {
     }],
     ..Extension::NEW
 };
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+
+    #[test]
+    fn an_empty_result() {
+        let mut w = World::new(&["alice"]);
+        let alice = w.login("alice", "a");
+        for to in ["", "hub.test", "alice@hub.test"] {
+            let answer = w.iq(alice, "set", to, "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>");
+            assert!(answer.kind() == "result" && answer.with(|n| n.children().count()) == 0, "{to}");
+        }
+    }
+}

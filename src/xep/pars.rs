@@ -39,3 +39,44 @@ pub fn acquaint(hub: &mut Hub, sink: &mut dyn Sink, invited: &str, inviter: &str
         });
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::acquaint;
+    use crate::store::change::Subscription;
+    use crate::testing::World;
+    use crate::xml::ns;
+
+    #[test]
+    fn both_have_each_other_at_once() {
+        for inviter in ["romeo", "romeo@hub.test"] {
+            for online in [false, true] {
+                let mut w = World::new(&["romeo", "juliet"]);
+                let romeo = online.then(|| w.login("romeo", "orchard"));
+                acquaint(&mut w.hub, &mut w.ring, "juliet", inviter);
+                w.settle();
+                for (one, other) in [("romeo", "juliet"), ("juliet", "romeo")] {
+                    let item = w.item(one, other).unwrap();
+                    assert_eq!((item.subscription, item.listed, item.ask), (Subscription::Both, true, false));
+                }
+                if let Some(romeo) = romeo {
+                    let push = w.one(romeo);
+                    assert_eq!(push.of(ns::ROSTER, "item", "subscription").as_deref(), Some("both"));
+                    let juliet = w.bound("juliet", "balcony");
+                    w.send(juliet, "<presence/>");
+                    assert_eq!((w.got(romeo).len(), w.got(juliet).len()), (1, 2), "they see each other");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_and_oneself() {
+        let mut w = World::new(&["romeo"]);
+        for (invited, inviter) in [("romeo", "nobody"), ("nobody", "romeo"), ("romeo", "romeo")] {
+            acquaint(&mut w.hub, &mut w.ring, invited, inviter);
+            w.settle();
+        }
+        assert_eq!(w.loaded("romeo").roster.len(), 0);
+    }
+}

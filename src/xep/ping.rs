@@ -29,3 +29,28 @@ pub const PING: Extension = Extension {
     }],
     ..Extension::NEW
 };
+
+#[cfg(test)]
+mod tests {
+    use crate::store::change::Subscription;
+    use crate::testing::World;
+
+    #[test]
+    fn whom_it_answers() {
+        let mut w = World::new(&["alice", "friend", "stranger"]);
+        w.acquaint("alice", "friend", Subscription::To);
+        let alice = w.login("alice", "a");
+        for (to, pong) in [
+            ("", true),
+            ("hub.test", true),
+            ("alice@hub.test", true),
+            ("friend@hub.test", true),
+            ("stranger@hub.test", false),
+            ("nobody@hub.test", false),
+        ] {
+            let answer = w.iq(alice, "get", to, "<ping xmlns='urn:xmpp:ping'/>");
+            assert_eq!(answer.kind() == "result", pong, "{to}");
+            assert!(pong || answer.is_error("service-unavailable"), "{to}");
+        }
+    }
+}

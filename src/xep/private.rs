@@ -61,3 +61,75 @@ fn query(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
         Ok(out)
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+    use crate::xml::ns;
+
+    fn query(inside: &str) -> String {
+        format!("<query xmlns='jabber:iq:private'>{inside}</query>")
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let mut w = World::new(&["hamlet"]);
+        let hamlet = w.login("hamlet", "denmark");
+        let asked = query("<exodus xmlns='exodus:prefs'/>");
+        let none = w.iq(hamlet, "get", "", &asked);
+        assert!(none.has("exodus:prefs", "exodus") && !none.has("exodus:prefs", "defaultnick"));
+        let kept =
+            query("<exodus xmlns='exodus:prefs'><defaultnick a='1>0'>Ham &amp; let</defaultnick></exodus>");
+        assert_eq!(w.iq(hamlet, "set", "", &kept).kind(), "result");
+        w.close(hamlet);
+        let hamlet = w.login("hamlet", "elsewhere");
+        let got = w.iq(hamlet, "get", "hamlet@hub.test", &asked);
+        assert_eq!(got.text("exodus:prefs", "defaultnick").as_deref(), Some("Ham & let"));
+        // Another name in the same namespace is another element.
+        assert!(!w.iq(hamlet, "get", "", &query("<other xmlns='exodus:prefs'/>")).0.contains("Ham"));
+    }
+
+    /// Prefixes that were declared around it are declared on it.
+    #[test]
+    fn it_stands_alone() {
+        let mut w = World::new(&["hamlet"]);
+        let hamlet = w.login("hamlet", "denmark");
+        let iq = "<iq type='set' id='1' xmlns:e='exodus:prefs' xmlns:f='urn:f'><p:query xmlns:p='jabber:iq:private' xmlns='urn:d'>\
+            <e:exodus f:a='>' xmlns:f='urn:g'><plain/><e:deep/></e:exodus></p:query></iq>";
+        w.send(hamlet, iq);
+        assert_eq!(w.one(hamlet).kind(), "result");
+        let got = w.iq(hamlet, "get", "", &query("<exodus xmlns='exodus:prefs'/>"));
+        assert!(got.has("exodus:prefs", "deep") && got.has("urn:d", "plain"), "{got:?}");
+        assert!(got.with(|n| n.descendants().any(|d| d.attribute(("urn:g", "a")) == Some(">"))), "{got:?}");
+    }
+
+    #[test]
+    fn errors() {
+        let mut w = World::with(&["hamlet", "macbeth"], |l| l.private_bytes = 100);
+        let hamlet = w.login("hamlet", "denmark");
+        let fits = |n: usize| query(&format!("<x xmlns='y'>{}</x>", "z".repeat(n)));
+        let overhead = "<x xmlns='y'></x>".len();
+        for (kind, payload, error) in [
+            ("get", query(""), "bad-request"),
+            ("set", query("<a xmlns='a'/><b xmlns='b'/>"), "bad-request"),
+            ("set", query("<a/>"), "not-acceptable"),
+            ("set", query("<a xmlns='jabber:client'/>"), "not-acceptable"),
+            ("set", fits(101 - overhead), "policy-violation"),
+        ] {
+            assert!(w.iq(hamlet, kind, "", &payload).is_error(error), "{payload}");
+        }
+        assert_eq!(w.iq(hamlet, "set", "", &fits(100 - overhead)).kind(), "result");
+        for to in ["macbeth@hub.test", "nobody@hub.test"] {
+            assert!(w.iq(hamlet, "get", to, &query("<x xmlns='y'/>")).is_error("forbidden"));
+        }
+        w.ring.broken = true;
+        assert!(w.iq(hamlet, "set", "", &query("<x xmlns='y'/>")).is_error("resource-constraint"));
+        w.ring.broken = false;
+        assert_eq!(
+            w.iq(hamlet, "get", "", &query("<x xmlns='y'/>")).text("y", "x").unwrap().len(),
+            100 - overhead
+        );
+        assert!(w.iq(hamlet, "get", "hub.test", &query("<x xmlns='y'/>")).is_error("service-unavailable"));
+        assert!(!w.iq(hamlet, "get", "", &query("<x xmlns='n'/>")).has(ns::STANZA_ERRORS, "x"));
+    }
+}

@@ -215,3 +215,188 @@ fn remove(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
     );
     Ok(Reply::Later)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Got, World, keys};
+    use crate::xml::{Caps, Scan, Scope};
+
+    fn ask(xml: &str) -> Option<Result<Asked, Error>> {
+        let mut scan = Scan::new();
+        let text = scan.element(xml.as_bytes(), &Scope::default(), &Caps::default()).unwrap();
+        asked(&Stanza::new(text, &scan).unwrap())
+    }
+
+    fn submit(fields: &str) -> Result<(String, String), &'static str> {
+        let iq = format!("<iq type='set' id='1'><query xmlns='jabber:iq:register'>{fields}</query></iq>");
+        match ask(&iq).unwrap() {
+            Ok(Asked::Account { localpart, password }) => Ok((localpart.into(), password.0.into())),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.condition.name()),
+        }
+    }
+
+    #[test]
+    fn before_login() {
+        assert!(matches!(
+            ask("<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>"),
+            Some(Ok(Asked::Form))
+        ));
+        let fields = "<username>Bill</username><password>Calli&amp;ope</password>";
+        assert_eq!(submit(fields), Ok(("bill".into(), "Calli&ope".into())));
+        for (fields, error) in [
+            ("", "not-acceptable"),
+            ("<username>bill</username>", "not-acceptable"),
+            ("<password>x</password>", "not-acceptable"),
+            ("<username/><password>x</password>", "not-acceptable"),
+            ("<username>bill</username><password/>", "not-acceptable"),
+            ("<username>b@d</username><password>x</password>", "not-acceptable"),
+            ("<username>b d</username><password>x</password>", "not-acceptable"),
+            ("<username>bill</username><password>\u{7f}</password>", "not-acceptable"),
+            ("<remove/>", "registration-required"),
+        ] {
+            assert_eq!(submit(fields), Err(error), "{fields}");
+        }
+        for (name, password, good) in [(1023, 1023, true), (1024, 8, false), (8, 1024, false)] {
+            let fields = format!(
+                "<username>{}</username><password>{}</password>",
+                "n".repeat(name),
+                "p".repeat(password)
+            );
+            assert_eq!(submit(&fields).is_ok(), good, "{name} {password}");
+        }
+        for other in [
+            "<message/>",
+            "<presence/>",
+            "<iq type='result' id='1'><query xmlns='jabber:iq:register'/></iq>",
+            "<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>",
+            "<iq type='get' id='1'><preauth xmlns='urn:xmpp:pars:0' token='x'/></iq>",
+        ] {
+            assert!(ask(other).is_none(), "{other}");
+        }
+        let mut out = Vec::new();
+        form(&mut Writer::new(&mut out));
+        let form = Got(String::from_utf8(out).unwrap());
+        assert!(["username", "password", "instructions"].iter().all(|f| form.has(ns::REGISTER, f)));
+        assert!(
+            !format!(
+                "{:?}",
+                ask(&format!(
+                    "<iq type='set' id='1'><query xmlns='jabber:iq:register'>{fields}</query></iq>"
+                ))
+            )
+            .contains("ope"),
+            "the password is not printed"
+        );
+    }
+
+    #[test]
+    fn the_form_after_login() {
+        let mut w = World::new(&["bill"]);
+        let bill = w.login("bill", "globe");
+        for to in ["", "hub.test"] {
+            let form = w.iq(bill, "get", to, "<query xmlns='jabber:iq:register'/>");
+            assert!(form.has(ns::REGISTER, "registered"));
+            assert_eq!(form.text(ns::REGISTER, "username").as_deref(), Some("bill"));
+        }
+    }
+
+    fn new_password(username: &str, password: &str) -> String {
+        format!(
+            "<query xmlns='jabber:iq:register'><username>{username}</username><password>{password}</password></query>"
+        )
+    }
+
+    fn credentials(w: &World, name: &str) -> Box<crate::store::change::Keys> {
+        match w.ask(vec![], Ask::Credentials { localpart: name.into() }) {
+            Answer::Credentials(Some((_, keys))) => keys,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// B11: kept, then the others are thrown out, then the result; in this order.
+    #[test]
+    fn a_new_password_ends_all_other_sessions() {
+        let mut w = World::new(&["bill"]);
+        let (one, other) = (w.login("bill", "globe"), w.login("bill", "stolen"));
+        w.held = true;
+        w.hear(one, &format!("<iq type='set' id='s' to='hub.test'>{}</iq>", new_password("bill", "newpass")));
+        w.nothing(one);
+        assert!(w.ended(other).is_none());
+        w.release();
+        assert_eq!(w.ring.passwords, ["newpass"]);
+        assert_eq!(credentials(&w, "bill"), keys("newpass"));
+        let got = w.got(one);
+        assert_eq!(got.last().unwrap().kind(), "result");
+        assert!(w.ended(other).unwrap().contains("Reset"));
+        assert!(w.ended(one).is_none());
+        assert_eq!(w.hub.live_sessions(), 1);
+        assert_eq!(w.iq(one, "set", "", &new_password("bill", "again")).kind(), "result", "and once more");
+    }
+
+    #[test]
+    fn refused_changes() {
+        let mut w = World::new(&["bill", "will"]);
+        let (bill, will) = (w.login("bill", "globe"), w.login("will", "swan"));
+        for (payload, error) in [
+            (new_password("will", "x"), "not-allowed"),
+            (new_password("", "x"), "not-acceptable"),
+            (new_password("bill", ""), "not-acceptable"),
+            (new_password("bill", "\u{7f}"), "not-acceptable"),
+            ("<query xmlns='jabber:iq:register'/>".into(), "not-acceptable"),
+            (
+                "<query xmlns='jabber:iq:register'><remove/><username>bill</username></query>".into(),
+                "bad-request",
+            ),
+        ] {
+            assert!(w.iq(bill, "set", "", &payload).is_error(error), "{payload}");
+        }
+        assert!(
+            w.iq(bill, "set", "will@hub.test", &new_password("will", "x")).is_error("service-unavailable")
+        );
+        assert!(w.ring.passwords.is_empty());
+        assert_eq!(credentials(&w, "will"), keys("old"));
+        // One at a time.
+        w.held = true;
+        for id in ["1", "2"] {
+            w.hear(bill, &format!("<iq type='set' id='{id}'>{}</iq>", new_password("bill", "x")));
+        }
+        assert!(w.one(bill).is_error("resource-constraint"));
+        w.release();
+        assert_eq!(w.one(bill).attr("id").as_deref(), Some("1"));
+        // The disk refuses: the old one stays, and nobody is thrown out.
+        w.ring.broken = true;
+        assert!(w.iq(will, "set", "", &new_password("will", "x")).is_error("resource-constraint"));
+        w.ring.broken = false;
+        assert_eq!(credentials(&w, "will"), keys("old"));
+        assert_eq!(w.iq(will, "set", "", &new_password("WILL", "y")).kind(), "result");
+        assert_eq!(w.hub.live_sessions(), 2);
+    }
+
+    /// The one who asked may be gone by then.
+    #[test]
+    fn a_change_outlives_its_session() {
+        let mut w = World::new(&["bill"]);
+        let (one, other) = (w.login("bill", "globe"), w.login("bill", "stolen"));
+        w.held = true;
+        w.hear(one, &format!("<iq type='set' id='s'>{}</iq>", new_password("bill", "newpass")));
+        w.close(one);
+        w.release();
+        assert_eq!(credentials(&w, "bill"), keys("newpass"));
+        assert!(w.ended(other).is_some());
+    }
+
+    #[test]
+    fn removal() {
+        let mut w = World::new(&["bill"]);
+        let (one, other) = (w.login("bill", "globe"), w.login("bill", "swan"));
+        let remove = "<query xmlns='jabber:iq:register'><remove/></query>";
+        assert_eq!(w.iq(one, "set", "", remove).kind(), "result");
+        for session in [one, other] {
+            assert!(w.ended(session).unwrap().contains("NotAuthorized"));
+        }
+        assert_eq!(w.hub.live_sessions(), 0);
+        assert_eq!(w.bind("bill", "x").unwrap_err().condition, Condition::NotAllowed);
+    }
+}

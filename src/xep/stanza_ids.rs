@@ -34,3 +34,28 @@ fn forged(hub: &Hub, stanza: &Stanza<'_>, child: &Child, _to: &str) -> bool {
 fn add(_: &Hub, account: &str, id: &str, w: &mut Writer<'_>) {
     w.start("stanza-id").ns(ns::SID).attr("by", account).attr("id", id).end();
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+    use crate::xml::ns;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_message_has_one_and_no_two_have_the_same() {
+        let mut w = World::new(&["alice", "bob"]);
+        let (alice, bob) = (w.login("alice", "a"), w.login("bob", "b"));
+        let mut ids = BTreeSet::new();
+        let mut last = String::new();
+        for _ in 0..50 {
+            w.send(alice, "<message to='bob@hub.test'/>");
+            let got = w.one(bob);
+            assert_eq!(got.count(ns::SID, "stanza-id"), 1);
+            assert_eq!(got.of(ns::SID, "stanza-id", "by").as_deref(), Some("bob@hub.test"));
+            let id = got.of(ns::SID, "stanza-id", "id").unwrap();
+            assert!(id > last, "they grow, also while the clock stands still");
+            last = id.clone();
+            assert!(ids.insert(id));
+        }
+    }
+}

@@ -30,3 +30,19 @@ pub const TIME: Extension = Extension {
     }],
     ..Extension::NEW
 };
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+    use crate::xml::ns;
+
+    #[test]
+    fn the_hubs_time() {
+        let mut w = World::new(&["alice"]);
+        let alice = w.login("alice", "a");
+        w.now.unix_ms = 1_157_733_000_250;
+        let answer = w.iq(alice, "get", "hub.test", "<time xmlns='urn:xmpp:time'/>");
+        assert_eq!(answer.text(ns::TIME, "utc").as_deref(), Some("2006-09-08T16:30:00.250Z"));
+        assert_eq!(answer.text(ns::TIME, "tzo").as_deref(), Some("+00:00"));
+    }
+}

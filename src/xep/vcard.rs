@@ -52,3 +52,41 @@ fn set(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
     let change = Change::VcardPut { account, xml: xml.into_bytes().into() };
     Ok(keep(cx, request, vec![change], |_, _| {}, |_, _| {}))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+    use crate::xml::ns;
+
+    const GET: &str = "<vCard xmlns='vcard-temp'/>";
+
+    #[test]
+    fn set_and_read_by_everybody() {
+        let mut w = World::new(&["alice", "bob"]);
+        let (alice, bob) = (w.login("alice", "a"), w.login("bob", "b"));
+        assert!(w.iq(alice, "get", "", GET).is_error("item-not-found"));
+        let card = "<vCard xmlns='vcard-temp'><FN>Alice &lt;3</FN></vCard>";
+        assert_eq!(w.iq(alice, "set", "", card).kind(), "result");
+        for (who, to) in [(alice, ""), (alice, "alice@hub.test"), (bob, "alice@hub.test")] {
+            assert_eq!(w.iq(who, "get", to, GET).text(ns::VCARD, "FN").as_deref(), Some("Alice <3"));
+        }
+        // A prefix from the outside is taken along.
+        w.send(alice, "<iq xmlns:v='vcard-temp' type='set' id='1'><v:vCard><v:FN>A</v:FN></v:vCard></iq>");
+        assert_eq!(w.one(alice).kind(), "result");
+        assert_eq!(w.iq(bob, "get", "alice@hub.test", GET).text(ns::VCARD, "FN").as_deref(), Some("A"));
+    }
+
+    #[test]
+    fn errors_and_bounds() {
+        let mut w = World::with(&["alice", "bob"], |l| l.vcard_bytes = 200);
+        let alice = w.login("alice", "a");
+        for to in ["bob@hub.test", "nobody@hub.test"] {
+            assert!(w.iq(alice, "get", to, GET).is_error("service-unavailable"));
+            assert!(w.iq(alice, "set", to, GET).is_error("forbidden"));
+        }
+        let frame = "<vCard xmlns='vcard-temp'></vCard>".len();
+        let card = |n: usize| format!("<vCard xmlns='vcard-temp'>{}</vCard>", "x".repeat(n));
+        assert!(w.iq(alice, "set", "", &card(201 - frame)).is_error("policy-violation"));
+        assert_eq!(w.iq(alice, "set", "", &card(200 - frame)).kind(), "result");
+    }
+}

@@ -26,3 +26,19 @@ pub const VERSION: Extension = Extension {
     }],
     ..Extension::NEW
 };
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+    use crate::xml::ns;
+
+    #[test]
+    fn name_and_version_and_no_more() {
+        let mut w = World::new(&["alice"]);
+        let alice = w.login("alice", "a");
+        let answer = w.iq(alice, "get", "hub.test", "<query xmlns='jabber:iq:version'/>");
+        assert_eq!(answer.text(ns::VERSION, "name").as_deref(), Some("Stonechat"));
+        assert_eq!(answer.text(ns::VERSION, "version").as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        assert!(!answer.has(ns::VERSION, "os"));
+    }
+}

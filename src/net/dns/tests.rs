@@ -455,5 +455,6 @@ fn chains_of_pointers_are_bounded() {
     assert!(bytes.len() <= MAX_ANSWER && plausible(&bytes, 7));
     let begin = Instant::now();
     assert!(matches!(judge(&bytes, 7, "a.example.org", TYPE::SRV), Judged::Final(Err(Reason::NoRecords))));
-    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    // Not a measure of speed: without the bound it takes hours.
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
 }
