@@ -342,7 +342,9 @@ impl Hub {
         except: Option<SessionId>,
         why: &stream::Error,
     ) {
-        let sessions = self.account(place).map(|a| a.sessions.clone()).unwrap_or_default();
+        let Some(account) = self.account(place) else { return };
+        sink.revoke(account.jid.local().unwrap_or(""));
+        let sessions = account.sessions.clone();
         for id in sessions.into_iter().filter(|id| Some(*id) != except) {
             self.closed(sink, id);
             sink.close(id, why.clone());

@@ -3,11 +3,11 @@
 use super::account::Available;
 use super::deliver::verb;
 use super::subscription::{State, Verb, inbound, outbound};
-use super::talk::{SessionId, Sink};
+use super::talk::{SessionId, Sink, Then};
 use super::{Hub, Origin, bounce, jid};
 use crate::jid::Jid;
 use crate::stanza::{Condition, Error, Stanza, child_text};
-use crate::store::change::{Change, Item, Subscription};
+use crate::store::change::{Ask, Change, Item, Subscription};
 use crate::xml::Writer;
 
 /// What `<presence` is followed by once an address is known: the way one presence goes to many.
@@ -356,8 +356,20 @@ impl Hub {
         }
     }
 
-    /// §3.1.5: the presence of each available resource.
-    fn show_all(&self, sink: &mut dyn Sink, place: u32, contact: &str) {
+    /// §3.1.5: the presence of each available resource, behind the roster pushes of both sides
+    /// (§3.1.6), which wait for the disk: a client has no use for presence of somebody whom it does
+    /// not know to be a contact yet.
+    fn show_all(&mut self, sink: &mut dyn Sink, place: u32, contact: &str) {
+        let contact: Box<str> = contact.into();
+        let then: Then = Box::new(move |hub, sink, _| {
+            if hub.account(place).is_some_and(|a| a.shows_presence_to(&contact)) {
+                hub.show_now(sink, place, &contact);
+            }
+        });
+        sink.store(Vec::new(), Ask::Nothing, then);
+    }
+
+    fn show_now(&self, sink: &mut dyn Sink, place: u32, contact: &str) {
         let Some(account) = self.account(place) else { return };
         for session in account.sessions.iter().filter_map(|s| self.session(*s)) {
             if let Some(presence) = &session.presence {
