@@ -346,12 +346,14 @@ impl Hub {
         let to = to.into_owned();
         let seen = matches!(state, State::From | State::FromPendingOut | State::Both);
         let seen_next = matches!(next, State::From | State::FromPendingOut | State::Both);
+        // §3.2.2: that we are gone comes while the contact still may see us.
+        if seen && !seen_next {
+            self.unavailable_to(sink, own.as_str(), &contact);
+        }
         self.route(sink, &bare, &to, stanza);
-        // §3.1.5: the contact now sees us. §3.2.2: it no longer does.
+        // §3.1.5: the contact now sees us.
         if seen_next && !seen {
             self.show_all(sink, place, &contact);
-        } else if seen && !seen_next {
-            self.unavailable_to(sink, own.as_str(), &contact);
         }
     }
 
