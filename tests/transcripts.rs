@@ -41,7 +41,8 @@
 //! bob> <message …>…</message>           the next that bob gets is this, compared as XML: the order of
 //!                                       attributes and the way namespaces are declared do not matter.
 //!                                       * is any value, {name} any value that is captured, or the one that
-//!                                       was; ... is any further children
+//!                                       was; ... is any further children.
+//!                                       {stanzas} is the namespace of stanza error conditions
 //! bob> open                             the hub's usual stream header
 //! bob> nothing                          nothing waits for bob
 //! bob> ...                              whatever waits for bob is dropped

@@ -347,12 +347,14 @@ impl Hub {
         let to = to.into_owned();
         let seen = matches!(state, State::From | State::FromPendingOut | State::Both);
         let seen_next = matches!(next, State::From | State::FromPendingOut | State::Both);
+        // §3.2.2: that we are gone comes while the contact still may see us.
+        if seen && !seen_next {
+            self.unavailable_to(sink, own.as_str(), &contact);
+        }
         self.route(sink, &bare, &to, stanza);
-        // §3.1.5: the contact now sees us. §3.2.2: it no longer does.
+        // §3.1.5: the contact now sees us.
         if seen_next && !seen {
             self.show_all(sink, place, &contact);
-        } else if seen && !seen_next {
-            self.unavailable_to(sink, own.as_str(), &contact);
         }
     }
 
@@ -525,18 +527,23 @@ impl Hub {
         }
     }
 
-    /// Keeps, or drops when nothing is left of it, a roster item that a subscription has changed.
+    /// Keeps, or drops when nothing is left of it, a roster item that a subscription has changed. What
+    /// clients see nothing of (a request that waits) is no new version and is not pushed (§2.1.6, §3.1.3).
     fn put_item(&mut self, sink: &mut dyn Sink, place: u32, item: Item) {
         let Some(account) = self.account_mut(place) else { return };
-        if !item.listed && item.pending.is_none() && !item.approved {
+        let (id, version) = (account.id, account.version);
+        let seen = |item: &Item| item.listed.then(|| Item { pending: None, ..item.clone() });
+        let change = if !item.listed && item.pending.is_none() && !item.approved {
             account.roster.remove(&item.jid);
-            account.version += 1;
-            let change =
-                Change::RosterRemove { account: account.id, version: account.version, jid: item.jid };
-            return self.persist(sink, SessionId::NONE, vec![change], Vec::new(), None, place);
-        }
-        account.roster.insert(item.jid.clone(), item.clone());
-        self.push_item(sink, place, item, None);
+            Change::RosterRemove { account: id, version, jid: item.jid }
+        } else {
+            let before = account.roster.insert(item.jid.clone(), item.clone());
+            if before.as_ref().and_then(seen) != seen(&item) {
+                return self.push_item(sink, place, item, None);
+            }
+            Change::RosterPut { account: id, version, item }
+        };
+        self.persist(sink, SessionId::NONE, vec![change], Vec::new(), None, place);
     }
 }
 

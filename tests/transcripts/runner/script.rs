@@ -37,6 +37,7 @@ fn lines(text: &str) -> Vec<Line> {
 /// Plays a transcript: where and how it goes wrong.
 pub fn run(text: &str, thin: bool) -> Result<(), (usize, String)> {
     let mut script = Script { world: World::new(thin), captured: Captured::new(), iqs: 0 };
+    script.captured.insert("stanzas".into(), "urn:ietf:params:xml:ns:xmpp-stanzas".into());
     let mut last = 0;
     for (number, line) in lines(text) {
         script.line(&line).map_err(|why| (number, why))?;
@@ -150,6 +151,7 @@ impl Script {
     }
 
     fn gets(&mut self, name: &str, what: &str) -> Outcome {
+        let what = &*pattern::fill(what, &self.captured);
         let inbox = self.world.inbox(name)?;
         match what {
             "nothing" => self.nothing(name),
@@ -185,7 +187,6 @@ impl Script {
         check: impl FnOnce(&str, &mut Captured) -> Outcome,
     ) -> Outcome {
         let inbox = self.world.inbox(name)?;
-        let expected = pattern::fill(expected, &self.captured);
         let Some(got) = inbox.pop_front() else {
             return Err(format!("expected: {expected}\n     got: nothing"));
         };
