@@ -83,10 +83,14 @@ def f8_registration(t):
         for tls in (None, "starttls"):
             c = t.opened(tls, hub=hub)
             t.check(f"{kind}: the feature by {tls}", (child(c.features, f"{{{FEATURE}}}register") is not None) == (kind == "invite" and tls is not None) or kind == "invite", show(c.features))
-            for attempt in (lambda: register(c, "eve"), lambda: register(c, "alice"), lambda: register(c, "eve", token="x" * 22)):
-                t.answer(f"{kind} by {tls}", attempt, "not-allowed", "service-unavailable", "forbidden", "not-authorized", "item-not-found", "not-acceptable", "policy-violation") if not c.ended else None
-                if c.ended:
-                    c = t.opened(tls, hub=hub)
+            for user, token in (("eve", None), ("alice", None), ("eve", "x" * 22)):
+                c = t.opened(tls, hub=hub)
+                try:
+                    register(c, user, token=token)
+                    t.check(f"{kind} by {tls}: {user} {token}", False, "it was accepted")
+                except (Refused, Closed) as e:
+                    # Where it is not offered, a stanza before login is a crime of its own.
+                    t.check(f"{kind} by {tls}: {user} {token}", e.condition in ("not-allowed", "service-unavailable", "forbidden", "not-authorized", "item-not-found", "not-acceptable"), str(e))
     hub = t.other("--registration", "open", limits=["registrations_per_hour=3", NO_DELAY])
     c = t.keep(hub.client("starttls"))
     c.open()
@@ -172,7 +176,7 @@ def f9_invitations(t):
             said.add(e.condition)
         except Closed as e:
             c = t.opened("direct", hub=hub)
-    t.check("all failures look the same", len(said) == 1, str(said))
+    t.check("all failures look the same, but for those that are too many", len(said - {"resource-constraint"}) <= 1, str(said))
     one = invite()
     c = t.opened("starttls", hub=hub)
     t.answer("a bad name does not spend it", lambda: register(c, "not a name", token=one), "not-acceptable", "bad-request", "jid-malformed", "conflict")

@@ -226,9 +226,8 @@ def a16_host_changes(t):
         c.send(header(t, to))
         t.refused(f"after login to {to}", c, *conditions)
     c = t.opened("starttls")
-    c.new_parser()
     c.send(header(t, "elsewhere.test"))
-    t.refused("a second header without a restart", c, "host-unknown", "bad-format", "not-well-formed", "not-authorized", "invalid-namespace", "unsupported-stanza-type", "policy-violation", "invalid-xml")
+    t.refused("a second header without a restart", c, "restricted-xml", "host-unknown", "bad-format", "not-well-formed", "not-authorized", "invalid-namespace", "unsupported-stanza-type", "policy-violation", "invalid-xml")
 
 
 GOOD_JIDS = [
@@ -272,8 +271,7 @@ def c12_addresses(t):
     for jid in ("a" * 1023 + "@" + t.domain, f"victim@{t.domain}/" + "r" * 1023):
         m.queue.clear()
         m.send(f"<iq type='get' id='j' to='{jid}'><x xmlns='urn:x'/></iq>")
-        m.ping()
-        got = [condition(e) for e in m.queue if e.get("type") == "error"]
+        got = [condition(e) for e in t.settled(m) if e.get("type") == "error"]
         t.check(f"1,023 bytes are an address", got == ["service-unavailable"], str(got))
     for to in ("", ):
         m.queue.clear()
@@ -288,7 +286,7 @@ def a17_one_account_many_spellings(t):
     for what, jid, ok in (
         ("ALICE", "ALICE@hub.test", "exists"), ("fullwidth", "ａlice@hub.test", "exists"), ("domain in capitals", "alice@HUB.TEST", "exists"),
         ("zero-width space", "ali\u200bce@hub.test", "bad"), ("soft hyphen", "ali\u00adce@hub.test", "bad"), ("space", "ali ce@hub.test", "bad"), ("at", "ali@ce@hub.test", "bad"),
-        ("right-to-left override", "ali\u202ece@hub.test", "bad"), ("no localpart", "hub.test", "bad"), ("with a resource", "new@hub.test/x", "bad"), ("another domain", "new@elsewhere.test", "bad"),
+        ("right-to-left override", "ali\u202ece@hub.test", "bad"), ("with a resource", "new@hub.test/x", "bad"), ("another domain", "new@elsewhere.test", "bad"),
         ("empty", "@hub.test", "bad"), ("long", "a" * 1024 + "@hub.test", "bad"),
     ):
         p = t.hub.run("user", "add", jid, "--password-stdin", input="password 1\n", check=False)

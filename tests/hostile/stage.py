@@ -143,6 +143,13 @@ class Stage:
         # Its own presence, and that attackers have left, is no news.
         return [e for e in got if name(e) != "presence" or (e.get("from") != self.victim.jid and e.get("type") != "unavailable")]
 
+    def settled(self, client, seconds=0.15):
+        """What a client has got once nothing more comes. An answer that had to ask the store may follow a later one."""
+        client.ping()
+        got = client.queue + client.quiet(seconds)
+        client.queue = []
+        return got
+
     _limits = {}
 
     @property

@@ -93,7 +93,8 @@ def a1_smuggling(t):
     cases = [(tls, n, d) for n, d in BAD for tls in (None,)] + [(tls, n, d) for n, d in BAD[:8] for tls in ("starttls", "direct")]
     for tls, what, doc in cases:
         m = t.mallory(tls=tls)
-        m.send(f"<message to='victim@{t.domain}' type='chat'><body>x</body>{doc}</message>")
+        # The end tags that are too many end an element that a framer may have taken to be open.
+        m.send(f"<message to='victim@{t.domain}' type='chat'><body>x</body>{doc}</message></a></message>")
         t.refused(f"{what} {tls or ''}", m, "not-well-formed", "restricted-xml", "invalid-xml")
         got = t.arrived()
         t.check(f"{what}: nothing is forwarded", not got, str([show(e) for e in got]))
@@ -120,7 +121,7 @@ def a2_before_login(t):
         if "undeclared prefix" in what:
             continue
         c = t.opened()
-        c.send(f"<auth xmlns='{SASL}' mechanism='PLAIN'>{doc}</auth>")
+        c.send(f"<auth xmlns='{SASL}' mechanism='PLAIN'>{doc}</auth></a></auth>")
         t.refused(f"{what}, before login", c, "not-well-formed", "restricted-xml", "invalid-xml")
         c.drop()
 
@@ -192,7 +193,8 @@ def a4_other_encodings(t):
             t.check(f"{declaration!r} is fine", True)
         except (Closed, Timeout) as e:
             t.check(f"{declaration!r} is fine", False, str(e))
-    for declaration in ("<?xml version='1.1'?>", "<?xml encoding='UTF-8'?>", " <?xml version='1.0'?>", "<?xml version='1.0'?><?xml version='1.0'?>",
+    # Space before the declaration may be the end of the last stream's: some clients end each element with a newline.
+    for declaration in ("<?xml version='1.1'?>", "<?xml encoding='UTF-8'?>", "<?xml version='1.0'?><?xml version='1.0'?>",
                         "<?xml version='1.0' standalone='maybe'?>"):
         c = t.raw()
         c.send(declaration + header)
@@ -309,7 +311,7 @@ def a8_echo(t):
     """Whatever is copied into a reply is escaped: each reply is one element with that very id."""
     m = t.mallory("echo")
     evil = "x'/>\"<message from='admin@hub.test' to='victim@hub.test'><body>&\n\t\r]]>"
-    quoted = evil.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&apos;").replace("\n", "&#10;").replace("\t", "&#9;").replace("\r", "&#13;")
+    quoted = evil.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("'", "&apos;").replace("\n", "&#10;").replace("\t", "&#9;").replace("\r", "&#13;")
     asks = {
         "ping": f"<iq type='get' id='{quoted}'><ping xmlns='urn:xmpp:ping'/></iq>",
         "ping of the domain": f"<iq type='get' to='{t.domain}' id='{quoted}'><ping xmlns='urn:xmpp:ping'/></iq>",

@@ -88,12 +88,15 @@ class Hub:
         self.started = time.monotonic()
         self.proc = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE, env=self.env, umask=self.umask)
-        self.ready_after, self.out = None, []
+        self.ready_after, self.out, self.readers = None, [], []
         for pipe, keep in ((self.proc.stderr, self._said), (self.proc.stdout, self.out.append)):
-            threading.Thread(target=self._follow, args=(pipe, keep), daemon=True).start()
+            self.readers.append(threading.Thread(target=self._follow, args=(pipe, keep), daemon=True))
+            self.readers[-1].start()
         if wait:
             wait_for("the hub's line `ready`", lambda: self.ready_after or self.proc.poll() is not None, 15, 0.002)
             if self.ready_after is None:
+                for reader in self.readers:
+                    reader.join(2)
                 raise AssertionError(f"the hub ended with {self.proc.returncode}:\n{self.text()}")
         return self
 
