@@ -21,17 +21,17 @@ impl Hub {
     // ---- §4.2 to §4.5: presence without an address ------------------------------------------
 
     /// A client's presence without `to`.
-    pub(super) fn broadcast(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
+    pub(super) fn broadcast(&mut self, sink: &mut dyn Sink, origin: &Origin, stanza: &Stanza<'_>) {
+        let id = origin.session;
         let Some(session) = self.session(id) else { return };
-        let origin = Origin { jid: session.jid.as_str().into(), session: id };
         match &*stanza.type_() {
             "" => {}
             "unavailable" => return self.unavailable(sink, id, Some(stanza)),
-            _ => return bounce(self, sink, &origin, stanza, Condition::BadRequest),
+            _ => return bounce(self, sink, origin, stanza, Condition::BadRequest),
         }
         let priority = match priority(stanza) {
             Ok(priority) => priority,
-            Err(error) => return bounce(self, sink, &origin, stanza, error),
+            Err(error) => return bounce(self, sink, origin, stanza, error),
         };
         let mut text = Vec::with_capacity(stanza.text().len());
         stanza.stamp(&mut text, None, None, session.lang.as_deref(), &[]);
