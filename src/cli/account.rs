@@ -310,6 +310,13 @@ pub fn read_password(file: &str, quiet: bool) -> Result<Secret, Failure> {
     }
 }
 
+const CTRL_C: u8 = 3;
+const CTRL_D: u8 = 4;
+const BACKSPACE: u8 = 8;
+const CTRL_U: u8 = 21;
+const CTRL_BACKSLASH: u8 = 28;
+const DELETE: u8 = 127;
+
 /// Asks on the terminal, without showing what is typed. `None`: there is no terminal.
 pub fn prompt(question: &str) -> Result<Option<Secret>, Failure> {
     use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -320,17 +327,22 @@ pub fn prompt(question: &str) -> Result<Option<Secret>, Failure> {
     let io = |e: rustix::io::Errno| Failure::io("/dev/tty", &e.into());
     let before = tcgetattr(&tty).map_err(io)?;
     let mut quiet = before.clone();
-    // Signals are off as well: Ctrl-C must not leave the terminal without an echo.
-    quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+    // Signals and line editing are ours meanwhile: Ctrl-C must not leave the terminal without an echo.
+    quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG | LocalModes::ICANON);
     tcsetattr(&tty, OptionalActions::Flush, &quiet).map_err(io)?;
     let mut line = Vec::new();
     let read = (&tty).write_all(question.as_bytes()).and_then(|()| {
         let mut byte = [0u8; 1];
         loop {
-            match (&tty).read(&mut byte)? {
-                0 => break Ok(()),
-                _ if byte == *b"\n" || byte == *b"\r" => break Ok(()),
-                _ if byte == [3] => break Err(std::io::ErrorKind::Interrupted.into()),
+            let n = (&tty).read(&mut byte)?;
+            match (n, byte) {
+                (0, _) | (_, [b'\n' | b'\r' | CTRL_D]) => break Ok(()),
+                (_, [CTRL_C | CTRL_BACKSLASH]) => break Err(std::io::ErrorKind::Interrupted.into()),
+                (_, [CTRL_U]) => line.clear(),
+                (_, [BACKSPACE | DELETE]) => {
+                    // A character may have several bytes; all but the first are continuations.
+                    while line.pop().is_some_and(|last: u8| last & 0xc0 == 0x80) {}
+                }
                 _ if line.len() < 1024 => line.extend_from_slice(&byte),
                 _ => {}
             }

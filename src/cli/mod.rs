@@ -36,6 +36,7 @@ const ALL: &[Command] = &[
     Command::local::<admin::Status>(),
     Command::local::<admin::Log>(),
     Command::local::<admin::Backup>(),
+    Command::local::<admin::Restore>(),
     Command::local::<admin::Limits>(),
     Command::local::<admin::Xeps>(),
     Command::client::<send::Send>(),

@@ -16,6 +16,16 @@ impl Hub {
     /// A client sent a stanza.
     pub(super) fn sent(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
         self.counters.stanzas_in += 1;
+        // The same buffer holds every sender's address in its turn.
+        let mut origin = Origin { jid: std::mem::take(&mut self.sender), session: id };
+        origin.jid.clear();
+        origin.jid.push_str(self.session(id).map_or("", |s| s.jid.as_str()));
+        self.judge(sink, &origin, stanza);
+        self.sender = origin.jid;
+    }
+
+    fn judge(&mut self, sink: &mut dyn Sink, origin: &Origin, stanza: &Stanza<'_>) {
+        let id = origin.session;
         let Some(session) = self.session(id) else { return };
         // RFC 6120 §8.1.2.1: a `from` of the client's must be its own; ours is what counts.
         if let Some(from) = stanza.from()
@@ -25,25 +35,24 @@ impl Hub {
             self.closed(sink, id);
             return sink.close(id, stream::Error::new(stream::Condition::InvalidFrom));
         }
-        let origin = Origin { jid: session.jid.as_str().into(), session: id };
         if stanza.kind() == Kind::Iq
             && let Some(error) = malformed_iq(stanza)
         {
-            return bounce(self, sink, &origin, stanza, error);
+            return bounce(self, sink, origin, stanza, error);
         }
         let Some(to) = stanza.to() else {
             // RFC 6120 §10.3: no `to`.
             return match stanza.kind() {
                 Kind::Message => {
                     let to = session.jid.to_bare();
-                    self.route(sink, &origin, &to.as_jid(), stanza);
+                    self.route(sink, origin, &to.as_jid(), stanza);
                 }
-                Kind::Presence => self.broadcast(sink, id, stanza),
-                Kind::Iq => self.answer(sink, &origin, stanza, Target::Own),
+                Kind::Presence => self.broadcast(sink, origin, stanza),
+                Kind::Iq => self.answer(sink, origin, stanza, Target::Own),
             };
         };
         let Ok(to) = Jid::parse(&to) else {
-            return bounce(self, sink, &origin, stanza, Condition::JidMalformed);
+            return bounce(self, sink, origin, stanza, Condition::JidMalformed);
         };
         let to = self.canonical(to);
         if self.blocked_by(session.account, to.as_str()) && to.bare() != session.jid.bare() {
@@ -52,13 +61,13 @@ impl Hub {
                 let error = Error::new(Condition::NotAcceptable)
                     .kind(Type::Cancel)
                     .app(ns::BLOCKING_ERRORS, "blocked");
-                return bounce(self, sink, &origin, stanza, error);
+                return bounce(self, sink, origin, stanza, error);
             }
         }
         if stanza.kind() == Kind::Presence {
-            return self.presence_to(sink, id, &origin, &to, stanza);
+            return self.presence_to(sink, id, origin, &to, stanza);
         }
-        self.route(sink, &origin, &to, stanza);
+        self.route(sink, origin, &to, stanza);
     }
 
     /// Whether an account blocks that address, or is not to be written to by it.
@@ -280,16 +289,15 @@ impl Hub {
         place: u32,
         targets: &[SessionId],
     ) {
-        let mut cut: Vec<Span> = std::mem::take(&mut self.cut);
-        let account = match self.account(place) {
-            Some(account) => account.jid.clone(),
-            None => return,
-        };
-        self.forged(stanza, account.as_str(), &mut cut);
         let id = self.next_id();
+        let mut cut: Vec<Span> = std::mem::take(&mut self.cut);
         let mut packet = std::mem::take(&mut self.packet);
         packet.clear();
-        self.stamp_message(&mut packet, origin, to.as_str(), account.as_str(), stanza, &cut, &id);
+        if let Some(account) = self.account(place) {
+            let account = account.jid.as_str();
+            self.forged(stanza, account, &mut cut);
+            self.stamp_message(&mut packet, origin, to.as_str(), account, stanza, &cut, &id);
+        }
         let mut taken = 0;
         for target in targets {
             if let Some(out) = sink.outbox(*target) {

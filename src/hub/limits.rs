@@ -77,6 +77,7 @@ limits! {
     offline_bytes: 4_194_304, Count, "bytes", "kept for one account that is away";
     vcard_bytes: 131_072, Size, "bytes", "a vCard with a small photo (XEP-0054)";
     private_bytes: 65_536, Size, "bytes", "one private element (XEP-0049); bookmarks of a lifetime";
+    private_total: 1_048_576, Count, "bytes", "private elements of one account, all together; there can be any number of them";
     invite_days: 7, Size, "days", "how long an invitation is good unless told otherwise";
     cached_accounts: 256, Size, "accounts", "kept in memory after their last session, for offline delivery";
 }

@@ -23,14 +23,13 @@ use account::{Account, Session};
 use extension::Extension;
 use limits::Limits;
 use std::collections::{HashMap, VecDeque};
-use std::fmt::Write as _;
 use talk::{Input, Now, Parked, SessionId, Sink, Then};
 
 /// Who sent a stanza: the address that we vouch for, and the way back.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// Full address of a session, or the address of an account that we speak for.
-    pub jid: Box<str>,
+    pub jid: String,
     /// The session; one that does not exist when we speak for an account.
     pub session: SessionId,
 }
@@ -39,6 +38,36 @@ impl Origin {
     /// The address without the resource.
     pub fn bare(&self) -> &str {
         self.jid.split_once('/').map_or(&*self.jid, |(bare, _)| bare)
+    }
+}
+
+/// An identifier of ours, `TIME-BOOT` in hexadecimal digits. It needs no memory of its own, for every
+/// message gets one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id([u8; 23]);
+
+impl Id {
+    fn new(time: u64, boot: u32) -> Id {
+        let digits = |mut number: u64, places: &mut [u8]| {
+            for place in places.iter_mut().rev() {
+                let digit = (number & 15) as u8;
+                *place = digit + if digit < 10 { b'0' } else { b'a' - 10 };
+                number >>= 4;
+            }
+        };
+        let mut text = [b'-'; 23];
+        let (front, back) = text.split_at_mut(14);
+        digits(time, front);
+        digits(boot.into(), back.get_mut(1..).unwrap_or_default());
+        Id(text)
+    }
+}
+
+impl std::ops::Deref for Id {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -93,6 +122,7 @@ pub struct Hub {
     last_id: u64,
     boot: u32,
     scan: Scan,
+    sender: String,
     targets: Vec<SessionId>,
     cut: Vec<Span>,
     packet: Vec<u8>,
@@ -118,6 +148,7 @@ impl Hub {
             last_id: 0,
             boot,
             scan: Scan::new(),
+            sender: String::new(),
             targets: Vec::new(),
             cut: Vec::new(),
             packet: Vec::new(),
@@ -227,12 +258,10 @@ impl Hub {
     }
 
     /// An identifier that no other stanza of this hub has (XEP-0359 §3), growing with time.
-    pub fn next_id(&mut self) -> String {
+    pub fn next_id(&mut self) -> Id {
         let micros = self.now.unix_ms.saturating_mul(1000);
         self.last_id = micros.max(self.last_id.saturating_add(1));
-        let mut id = String::with_capacity(26);
-        let _ = write!(id, "{:014x}-{:08x}", self.last_id, self.boot);
-        id
+        Id::new(self.last_id, self.boot)
     }
 
     // ---- accounts -------------------------------------------------------------------------
@@ -342,7 +371,9 @@ impl Hub {
         except: Option<SessionId>,
         why: &stream::Error,
     ) {
-        let sessions = self.account(place).map(|a| a.sessions.clone()).unwrap_or_default();
+        let Some(account) = self.account(place) else { return };
+        sink.revoke(account.jid.local().unwrap_or(""));
+        let sessions = account.sessions.clone();
         for id in sessions.into_iter().filter(|id| Some(*id) != except) {
             self.closed(sink, id);
             sink.close(id, why.clone());

@@ -107,6 +107,10 @@ pub trait Sink {
     /// Answers [`Input::Bind`].
     fn bound(&mut self, ticket: u64, outcome: Result<(SessionId, &FullJid), stanza::Error>);
 
+    /// Ends the streams that are logging in as an account and have no session yet: what they have
+    /// shown is no longer good.
+    fn revoke(&mut self, localpart: &str);
+
     /// Closes a session's stream with an error (RFC 6120 §4.9). The hub has forgotten it already.
     fn close(&mut self, session: SessionId, error: stream::Error);
 }

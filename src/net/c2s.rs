@@ -13,6 +13,7 @@ use async_io::{Async, Timer};
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// What a listener is for.
@@ -70,6 +71,26 @@ impl Drop for Place {
     }
 }
 
+/// A connection's place on the list of those that have no session yet.
+struct Early {
+    shared: Rc<Shared>,
+    conn: Rc<Conn>,
+}
+
+impl Early {
+    fn new(shared: &Rc<Shared>, conn: &Rc<Conn>) -> Early {
+        shared.early.borrow_mut().push(conn.clone());
+        Early { shared: shared.clone(), conn: conn.clone() }
+    }
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        self.conn.login.take();
+        self.shared.early.borrow_mut().retain(|c| !Rc::ptr_eq(c, &self.conn));
+    }
+}
+
 /// Takes the session out of the tables even when its task fails.
 struct Parting {
     shared: Rc<Shared>,
@@ -90,8 +111,10 @@ pub async fn serve(shared: Rc<Shared>, io: Async<TcpStream>, peer: SocketAddr, m
     let conn = Conn::new(io, peer);
     let parting = Parting { shared: shared.clone(), conn: conn.clone() };
     let negotiation = Negotiation::new(shared.clone(), conn.clone(), mode);
+    let early = Early::new(&shared, &conn);
     let Some((reader, scope)) = Box::pin(negotiation.run()).await else { return };
     place.settled();
+    drop(early);
     let end = Drive::new(shared.clone(), conn.clone(), reader, scope).await;
     let rest = shared.part(&conn);
     drop(parting);
@@ -266,7 +289,7 @@ impl Negotiation {
                         return Err(Fail::Gone);
                     }
                     Ask::StartTls => {
-                        if !self.reader.is_empty() {
+                        if !self.reader.is_blank() {
                             log::info!("{}: bytes in the clear behind <starttls/>", self.conn.peer);
                             return Err(Fail::Gone);
                         }
@@ -303,6 +326,7 @@ impl Negotiation {
         Ok(match ask {
             Ask::Keys { localpart } => {
                 self.throttle(&localpart).await?;
+                *self.conn.login.borrow_mut() = Some(localpart.clone());
                 let answer = self.shared.ask(Vec::new(), StoreAsk::Credentials { localpart }).await;
                 match answer {
                     Answer::Credentials(Some((id, keys))) => {
@@ -324,6 +348,7 @@ impl Negotiation {
                     Answer::Owner(owner) => owner,
                     _ => return Err(stream::Error::new(Condition::InternalServerError).into()),
                 };
+                *self.conn.login.borrow_mut() = owner.clone();
                 self.receiving.owner(owner.as_deref(), &mut self.out)?
             }
             _ => None,
@@ -368,15 +393,13 @@ impl Negotiation {
         loop {
             let conn = self.conn.clone();
             let timer = &mut self.timer;
-            let ready = smol::future::or(async { Some(conn.io.readable().await) }, async {
+            let readable = async { Ok(conn.io.readable().await?) };
+            let told = async { Err(ended(&conn).await) };
+            let late = async {
                 timer.await;
-                None
-            })
-            .await;
-            match ready {
-                Some(ready) => ready?,
-                None => return Err(stream::Error::new(Condition::ConnectionTimeout).into()),
-            }
+                Err(stream::Error::new(Condition::ConnectionTimeout).into())
+            };
+            smol::future::or(told, smol::future::or(readable, late)).await?;
             let shared = self.shared.clone();
             let mut scratch = shared.scratch.borrow_mut();
             let Scratch { wire, plain, scan } = &mut *scratch;
@@ -442,6 +465,21 @@ impl Negotiation {
     /// The iq that [`Ask::Register`] is about.
     pub fn frame(&self) -> &[u8] {
         &self.frame
+    }
+}
+
+/// Waits until somebody ends the connection from inside.
+async fn ended(conn: &Conn) -> Fail {
+    let end = std::future::poll_fn(|cx| match conn.end.borrow_mut().take() {
+        Some(end) => Poll::Ready(end),
+        None => {
+            *conn.reader.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        }
+    });
+    match end.await {
+        End::Error(error) => Fail::Error(error),
+        End::Closed | End::Dead => Fail::Gone,
     }
 }
 

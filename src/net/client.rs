@@ -37,6 +37,7 @@
 mod answer;
 mod dial;
 mod draft;
+mod ear;
 mod error;
 mod event;
 mod negotiate;

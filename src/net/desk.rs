@@ -173,6 +173,7 @@ impl Desk {
         }
         // What the old password opened is closed.
         self.with_hub(|hub, sink| {
+            sink.revoke(&local);
             if let Some(place) = hub.find(&local) {
                 hub.revoke(sink, place, None, &stream::Error::new(Condition::Reset));
             }
@@ -197,7 +198,10 @@ impl Desk {
             other => return Err(failed(other)),
         }
         if let Some(place) = place {
-            self.with_hub(|hub, sink| hub.removed(sink, place));
+            self.with_hub(|hub, sink| {
+                sink.revoke(&local);
+                hub.removed(sink, place);
+            });
         }
         Ok(format!("removed {local}@{} and all that was kept for it", self.domain()))
     }
@@ -350,6 +354,8 @@ impl Sink for Alone<'_> {
     fn derive(&mut self, _: Password, _: Derived) {}
 
     fn bound(&mut self, _: u64, _: Result<(SessionId, &FullJid), stanza::Error>) {}
+
+    fn revoke(&mut self, _: &str) {}
 
     fn close(&mut self, _: SessionId, _: stream::Error) {}
 }

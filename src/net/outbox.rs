@@ -28,6 +28,8 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// The session that was bound here.
     pub session: Cell<SessionId>,
+    /// Whom its client says it is, until it has a session.
+    pub login: RefCell<Option<Box<str>>>,
     /// Set when the connection has to end.
     pub end: RefCell<Option<End>>,
     /// The reader, when it waits for something else than the socket as well.
@@ -55,6 +57,7 @@ impl Conn {
             tls: RefCell::new(None),
             peer,
             session: Cell::new(SessionId::NONE),
+            login: RefCell::default(),
             end: RefCell::new(None),
             reader: RefCell::new(None),
             left: RefCell::default(),

@@ -89,6 +89,8 @@ pub struct Shared {
     pub ask_clients: Arc<AtomicBool>,
     /// What the receiving half of a stream needs to know; replaced at a reload.
     pub settings: RefCell<Rc<stream::Settings>>,
+    /// Connections that have no session yet.
+    pub early: RefCell<Vec<Rc<Conn>>>,
     /// Connections, all and by address.
     pub connections: RefCell<Connections>,
     /// The usual stream header's declarations.
@@ -163,6 +165,7 @@ impl Shared {
             tls,
             ask_clients,
             settings: RefCell::new(Rc::new(settings)),
+            early: RefCell::default(),
             connections: RefCell::default(),
             scope: Rc::new(usual_scope()),
             caps: Cell::new(caps(&limits)),
@@ -311,9 +314,11 @@ impl Shared {
         (self.read.get(), self.pool.borrow().written)
     }
 
-    /// All connections that have a session.
+    /// All connections.
     pub fn connected(&self) -> Vec<Rc<Conn>> {
-        self.ring.borrow().boxes.iter().flatten().map(|(_, outbox)| outbox.conn.clone()).collect()
+        let mut all = self.early.borrow().clone();
+        all.extend(self.ring.borrow().boxes.iter().flatten().map(|(_, outbox)| outbox.conn.clone()));
+        all
     }
 
     fn mark(&self, session: SessionId) {
@@ -543,6 +548,14 @@ impl Sink for Mouth<'_> {
             (session, jid.clone())
         });
         let _ = tell.try_send(outcome);
+    }
+
+    fn revoke(&mut self, localpart: &str) {
+        for conn in self.shared.early.borrow().iter() {
+            if conn.login.borrow().as_deref() == Some(localpart) {
+                conn.kill(end(Condition::NotAuthorized));
+            }
+        }
     }
 
     fn close(&mut self, session: SessionId, error: stream::Error) {

@@ -62,6 +62,7 @@ impl Writes {
         let ask = match &job.ask {
             Ask::Create { .. } => Self { accounts: true, bulk: false, grows: true },
             Ask::Remove { .. } => Self { accounts: true, bulk: true, grows: false },
+            Ask::PrivatePut { .. } => Self { accounts: false, bulk: true, grows: true },
             _ => Self::default(),
         };
         job.changes.iter().fold(ask, |all, change| all.and(Self::of_change(change)))
@@ -192,6 +193,14 @@ impl<'d> Batch<'d> {
             Ask::Offline { account, after, max, bytes } => self.offline(*account, *after, *max, *bytes)?,
             Ask::Vcard { account } => Answer::Xml(self.vcard(*account)?),
             Ask::Private { account, ns, name } => Answer::Xml(self.private(*account, ns, name)?),
+            Ask::PrivatePut { account, ns, name, xml, max } => {
+                let fits = self.private_fits(*account, ns, name, xml.len(), *max)?;
+                if fits {
+                    let (account, ns, name, xml) = (*account, ns.clone(), name.clone(), xml.clone());
+                    self.change(&Change::PrivatePut { account, ns, name, xml })?;
+                }
+                Answer::Kept(fits)
+            }
             Ask::LastSeen { account } => Answer::LastSeen(self.last_seen(*account)?),
             Ask::Certificates { account } => Answer::Certificates(self.certificates(*account)?),
             Ask::Named { name } => Answer::Xml(self.named(name)?),

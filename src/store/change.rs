@@ -149,6 +149,9 @@ pub enum Ask {
     Vcard { account: AccountId },
     /// XEP-0049 → [`Answer::Xml`].
     Private { account: AccountId, ns: Box<str>, name: Box<str> },
+    /// [`Change::PrivatePut`], unless the account would then have more than `max` bytes of private
+    /// XML → [`Answer::Kept`].
+    PrivatePut { account: AccountId, ns: Box<str>, name: Box<str>, xml: Box<[u8]>, max: u64 },
     /// XEP-0012 → [`Answer::LastSeen`].
     LastSeen { account: AccountId },
     /// Certificates bound to an account → [`Answer::Certificates`].
@@ -185,6 +188,8 @@ pub enum Answer {
     Offline { messages: Vec<(u64, Box<[u8]>)>, more: bool },
     /// The stored bytes.
     Xml(Option<Box<[u8]>>),
+    /// See [`Ask::PrivatePut`]: false when it was too much.
+    Kept(bool),
     /// See [`Ask::LastSeen`]: Unix seconds and status.
     LastSeen(Option<(u64, Box<str>)>),
     /// See [`Ask::Certificates`].

@@ -5,6 +5,7 @@ use super::change::AccountId;
 use super::failed::Failed;
 use super::record::{Decoder, Encoder, key_text};
 use super::schema::{LAST_SEEN, NAMED, PRIVATE, Table, VCARDS, id_key, private_key};
+use super::side::with_span_of;
 
 fn xml(value: Option<Vec<u8>>, what: &'static str) -> Result<Option<Box<[u8]>>, Failed> {
     value.map(|value| Decoder::new(&value, 1, what).map(|decoder| decoder.rest().into())).transpose()
@@ -50,6 +51,28 @@ impl Batch<'_> {
         name: &str,
     ) -> Result<Option<Box<[u8]>>, Failed> {
         xml(self.bulk.get(PRIVATE, &private_key(id, ns, name))?, "private XML")
+    }
+
+    /// Whether an element of `size` bytes fits beside the others of the account into `max` bytes.
+    pub(super) fn private_fits(
+        &mut self,
+        id: AccountId,
+        ns: &str,
+        name: &str,
+        size: usize,
+        max: u64,
+    ) -> Result<bool, Failed> {
+        let own = private_key(id, ns, name);
+        let mut sum = own.len().saturating_add(size);
+        with_span_of(id, |span| {
+            self.bulk.scan(PRIVATE, span, |key, value| {
+                if *key != *own {
+                    sum = sum.saturating_add(key.len()).saturating_add(value.len());
+                }
+                Ok(true)
+            })
+        })?;
+        Ok(sum as u64 <= max)
     }
 
     /// Stays in memory until bulk is written to for another reason.

@@ -266,7 +266,8 @@ fn is_backup(batch: &[Job]) -> bool {
 /// About how many bytes a job brings along.
 fn weight(job: &Job) -> usize {
     let sum = |all: usize, more: usize| all.saturating_add(more);
-    job.changes.iter().map(weight_of).fold(256, sum)
+    let asked = if let Ask::PrivatePut { xml, .. } = &job.ask { xml.len() } else { 0 };
+    job.changes.iter().map(weight_of).fold(asked.saturating_add(256), sum)
 }
 
 fn weight_of(change: &Change) -> usize {

@@ -89,7 +89,14 @@ mod tests {
         let one = token([1; 16]);
         assert_eq!(key(&one), key(&format!("  {}\n", one.to_uppercase())));
         assert!(key(&one).is_some() && key(&one) != key(&token([2; 16])));
-        for none in ["", "x", &one[1..], &format!("{one}a"), &one.replace('a', "1"), &"é".repeat(13)] {
+        for none in [
+            "",
+            "x",
+            one.trim_start_matches('a'),
+            &format!("{one}a"),
+            &one.replace('a', "1"),
+            &"é".repeat(13),
+        ] {
             assert_eq!(key(none), None, "{none}");
         }
     }

@@ -23,9 +23,7 @@ pub mod time;
 pub mod vcard;
 pub mod version;
 
-use crate::hub::Hub;
 use crate::hub::extension::{Cx, Extension, Reply, Request};
-use crate::hub::talk::Sink;
 use crate::stanza::{Condition, Error, Type};
 use crate::store::change::{Answer, Ask, Change};
 use std::fmt::Write as _;
@@ -75,31 +73,20 @@ const DISK: Error = Error::new(Condition::ResourceConstraint).text("the hub's di
 const TOO_BIG: Error =
     Error::new(Condition::PolicyViolation).kind(Type::Modify).text("that is more than this hub keeps");
 
-/// Writes `changes`, then does `then` and gives an empty result; if the disk refuses, `refused` and
-/// an error.
-fn keep(
-    cx: &mut Cx<'_>,
-    request: &Request<'_>,
-    changes: Vec<Change>,
-    then: impl FnOnce(&mut Hub, &mut dyn Sink) + 'static,
-    refused: impl FnOnce(&mut Hub, &mut dyn Sink) + 'static,
-) -> Reply {
+/// Writes a change, then gives an empty result, or an error if the disk refuses.
+fn keep(cx: &mut Cx<'_>, request: &Request<'_>, change: Change) -> Reply {
     let to = request.answer_to();
     let session = request.origin.session;
     cx.store(
         session,
-        changes,
+        vec![change],
         Ask::Nothing,
         Box::new(move |hub, sink, answer| match answer {
             Answer::Failed(why) => {
                 log::error!("store: {why}");
-                refused(hub, sink);
                 to.error(hub, sink, DISK);
             }
-            _ => {
-                then(hub, sink);
-                to.result(hub, sink, b"");
-            }
+            _ => to.result(hub, sink, b""),
         }),
     );
     Reply::Later

@@ -3,10 +3,10 @@
 //! Whatever a client wants to find again, for its own account only. Old clients keep their bookmarks
 //! here (XEP-0048).
 
-use super::{TOO_BIG, keep, kept};
+use super::{DISK, TOO_BIG, kept};
 use crate::hub::extension::{Cx, Extension, Reply, Request, Rule, Takes, Target};
 use crate::stanza::{Condition, Error, child, namespace, whole};
-use crate::store::change::{Ask, Change};
+use crate::store::change::{Answer, Ask};
 use crate::xml::{Writer, ns};
 
 /// The registry's entry.
@@ -43,13 +43,14 @@ fn query(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
         if text.len() as u64 > cx.hub.limits.private_bytes {
             return Err(TOO_BIG);
         }
-        let change = Change::PrivatePut {
+        let ask = Ask::PrivatePut {
             account,
             ns: space.into(),
             name: name.into(),
             xml: text.into_bytes().into(),
+            max: cx.hub.limits.private_total,
         };
-        return Ok(keep(cx, request, vec![change], |_, _| {}, |_, _| {}));
+        return Ok(put(cx, request, ask));
     }
     let ask = Ask::Private { account, ns: space.into(), name: name.into() };
     Ok(kept(cx, request, ask, move |xml| {
@@ -61,6 +62,29 @@ fn query(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
         Ok(out)
     }))
 }
+
+/// Threat E1: one account, with one element under each of a million names, fills no disk.
+fn put(cx: &mut Cx<'_>, request: &Request<'_>, ask: Ask) -> Reply {
+    let to = request.answer_to();
+    cx.store(
+        request.origin.session,
+        Vec::new(),
+        ask,
+        Box::new(move |hub, sink, answer| match answer {
+            Answer::Kept(true) => to.result(hub, sink, b""),
+            Answer::Kept(false) => to.error(hub, sink, FULL),
+            Answer::Failed(why) => {
+                log::error!("store: {why}");
+                to.error(hub, sink, DISK);
+            }
+            _ => to.error(hub, sink, Condition::InternalServerError.into()),
+        }),
+    );
+    Reply::Later
+}
+
+/// All that was kept before is too much already.
+const FULL: Error = Error::new(Condition::ResourceConstraint).text("the private storage is full");
 
 #[cfg(test)]
 mod tests {
@@ -87,6 +111,26 @@ mod tests {
         assert_eq!(got.text("exodus:prefs", "defaultnick").as_deref(), Some("Ham & let"));
         // Another name in the same namespace is another element.
         assert!(!w.iq(hamlet, "get", "", &query("<other xmlns='exodus:prefs'/>")).0.contains("Ham"));
+    }
+
+    #[test]
+    fn all_together_are_bounded() {
+        let mut w = World::with(&["hamlet"], |l| l.private_total = 1_000);
+        let hamlet = w.login("hamlet", "denmark");
+        let element = |n: usize| query(&format!("<x{n} xmlns='y'>{}</x{n}>", "z".repeat(300)));
+        for n in [1, 2, 1, 2] {
+            assert_eq!(w.iq(hamlet, "set", "", &element(n)).kind(), "result", "in the place of the old one");
+        }
+        w.held = true;
+        for n in 3..9 {
+            w.hear(hamlet, &format!("<iq type='set' id='{n}'>{}</iq>", element(n)));
+        }
+        w.release();
+        assert!(
+            w.got(hamlet).iter().all(|g| g.is_error("resource-constraint")),
+            "also when they come at once"
+        );
+        assert!(w.iq(hamlet, "get", "", &query("<x1 xmlns='y'/>")).0.contains("zzz"));
     }
 
     /// Prefixes that were declared around it are declared on it.

@@ -392,6 +392,10 @@ mod tests {
         let mut w = World::new(&["bill"]);
         let (one, other) = (w.login("bill", "globe"), w.login("bill", "swan"));
         let remove = "<query xmlns='jabber:iq:register'><remove/></query>";
+        w.ring.broken = true;
+        assert!(w.iq(one, "set", "", remove).is_error("resource-constraint"));
+        w.ring.broken = false;
+        assert_eq!(w.hub.live_sessions(), 2);
         assert_eq!(w.iq(one, "set", "", remove).kind(), "result");
         for session in [one, other] {
             assert!(w.ended(session).unwrap().contains("NotAuthorized"));

@@ -50,7 +50,7 @@ fn set(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
         return Err(TOO_BIG);
     }
     let change = Change::VcardPut { account, xml: xml.into_bytes().into() };
-    Ok(keep(cx, request, vec![change], |_, _| {}, |_, _| {}))
+    Ok(keep(cx, request, change))
 }
 
 #[cfg(test)]

@@ -76,6 +76,8 @@ impl Sink for Ring {
         self.bound.push((ticket, outcome));
     }
 
+    fn revoke(&mut self, _: &str) {}
+
     fn close(&mut self, session: SessionId, error: stream::Error) {
         self.closed.push((session, error));
     }
@@ -205,7 +207,9 @@ impl World {
     /// Does one thing that is under way; false if there is none.
     pub fn turn(&mut self) -> bool {
         if let Some((changes, ask, then)) = self.ring.jobs.pop_front() {
-            let answer = match self.ring.broken && !changes.is_empty() {
+            let writes = !changes.is_empty()
+                || matches!(ask, Ask::PrivatePut { .. } | Ask::Remove { .. } | Ask::Create { .. });
+            let answer = match self.ring.broken && writes {
                 true => Answer::Failed("no space left on the test".into()),
                 false => self.ask(changes, ask),
             };

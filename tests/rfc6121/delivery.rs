@@ -21,11 +21,13 @@ enum Way {
 }
 use Way::*;
 
+type Row = (&'static str, Option<&'static [(&'static str, i8)]>, &'static str, [Way; 4]);
+
 const TYPES: [&str; 4] = ["normal", "chat", "groupchat", "headline"];
 
 /// The table: the contact's resources with their priorities, the resource in `to`, and a cell for
 /// each type.
-const TABLE: &[(&str, Option<&[(&str, i8)]>, &str, [Way; 4])] = &[
+const TABLE: &[Row] = &[
     ("account does not exist: bare", None, "", [S, S, E, S]),
     ("account does not exist: full", None, "/x", [S, S, S, S]),
     ("no active resources: bare", Some(&[]), "", [O, O, E, S]),

@@ -1,9 +1,10 @@
 //! From a TCP connection to a stream that is logged in: the driver of [`stream::Initiating`].
 
 use super::dial::{self, Try};
+use super::ear::Me;
 use super::error::Error;
 use super::options::{Options, Security};
-use super::session::{MAX_BYTES, Me, Session};
+use super::session::{MAX_BYTES, Session};
 use super::wait::{or, until};
 use super::wire::Wire;
 use crate::jid::Domain;
