@@ -50,7 +50,8 @@
 //! bob> cut                              the connection is closed without a word
 //!
 //! wait 10s                              time goes by (ms, s, m, h, d)
-//! delay store, release store            the disk is slow: what has to be written waits
+//! delay store, release store [JOBS]     the disk is slow: what has to be written or read waits; it goes on,
+//!                                       or does no more than so many jobs
 //! break store, mend store               the disk refuses to write
 //! stall bob, resume bob                 bob's system takes no bytes
 //! restart                               the power fails; the hub starts again with what the store has
@@ -62,6 +63,8 @@
 
 #[path = "transcripts/runner/connection.rs"]
 mod connection;
+#[path = "transcripts/runner/passwords.rs"]
+mod passwords;
 #[path = "transcripts/runner/pattern.rs"]
 mod pattern;
 #[path = "transcripts/runner/script.rs"]

@@ -374,11 +374,16 @@ impl Negotiation {
 
     async fn refused(&mut self, localpart: Option<&str>) -> Result<(), Fail> {
         let name = localpart.unwrap_or("");
-        log::warn!(
-            "{}: login refused for {}; if the password is right, set it again: stonechat user passwd",
-            self.conn.peer,
-            name.escape_debug()
-        );
+        match name {
+            "" => log::warn!(
+                "{}: login refused; for a client certificate: stonechat user certificate",
+                self.conn.peer
+            ),
+            _ => log::warn!(
+                "{}: login refused for {name:?}; to set the password: stonechat user passwd",
+                self.conn.peer
+            ),
+        }
         self.shared.throttle.borrow_mut().failed(self.shared.now(), self.conn.peer.ip(), name);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! One connection, both ends of it: what the ring would hold of it at the hub's end, and what the
 //! client has got.
 
+use crate::passwords;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use stonechat::hub::talk::SessionId;
@@ -295,7 +296,7 @@ impl Client {
                     break;
                 }
                 Ok(Some(Need::Derive { password, salt, iterations, sha })) => {
-                    let salted = sasl::derive(&password, &salt, iterations, sha);
+                    let salted = passwords::derive(&password, &salt, iterations, sha);
                     need = half.derived(&salted, &mut self.out);
                 }
                 Ok(Some(Need::Ready { jid, .. })) => {

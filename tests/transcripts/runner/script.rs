@@ -109,11 +109,16 @@ impl Script {
                 Ok(())
             }
             ["delay", "store"] => {
-                world.held = true;
+                world.allowed = Some(0);
                 Ok(())
             }
             ["release", "store"] => {
-                world.held = false;
+                world.allowed = None;
+                world.settle();
+                Ok(())
+            }
+            ["release", "store", jobs] => {
+                world.allowed = Some(jobs.parse().map_err(|_| "how many jobs?")?);
                 world.settle();
                 Ok(())
             }

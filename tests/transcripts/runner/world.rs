@@ -1,6 +1,7 @@
 //! What stands in for net/: the hub, the store, the connections between them, and the time.
 
 use crate::connection::{Beneath, Connection, Phase, SPKI};
+use crate::passwords::{self, ITERATIONS};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -13,14 +14,12 @@ use stonechat::jid::FullJid;
 use stonechat::stanza::{self, Stanza};
 use stonechat::store::Store;
 use stonechat::store::change::{Answer, Ask as StoreAsk, Change, Item, Loaded, Subscription};
-use stonechat::stream::{self, Ask, Condition, Registration, Secret, Settings, sasl};
+use stonechat::stream::{self, Ask, Condition, Registration, Secret, Settings};
 use stonechat::xep;
 use stonechat::xml::{self, Caps, Flow, Kind, Scan, Scope};
 
 /// The hub's domain.
 pub const DOMAIN: &str = "hub.test";
-/// The rounds of all passwords: as few as a client accepts.
-const ITERATIONS: u32 = 4096;
 
 static DIRECTORIES: AtomicU32 = AtomicU32::new(0);
 
@@ -76,8 +75,8 @@ impl Sink for Ring {
 /// See the module.
 pub struct World {
     pub hub: Hub,
-    /// The store is slow.
-    pub held: bool,
+    /// How many jobs the store does before it is slow; `None`: it is not.
+    pub allowed: Option<u32>,
     /// The disk refuses.
     pub broken: bool,
     ring: Ring,
@@ -124,7 +123,7 @@ impl World {
         let names = Names { domain: DOMAIN.into(), aliases: Vec::new() };
         World {
             hub: Hub::new(names, Limits::default(), xep::ALL, now, 0xb007),
-            held: false,
+            allowed: None,
             broken: false,
             ring: Ring::default(),
             store: Some(store),
@@ -144,7 +143,7 @@ impl World {
     }
 
     pub fn create(&mut self, local: &str, password: &str) -> Outcome {
-        let keys = Box::new(sasl::keys(&Secret::new(password), [[1; 16], [2; 16]], ITERATIONS));
+        let keys = passwords::keys(&Secret::new(password));
         let ask = StoreAsk::Create { localpart: local.into(), keys, invite: None, now: self.now.unix() };
         match self.ask(Vec::new(), ask) {
             Answer::Created(Ok(_)) => Ok(()),
@@ -231,7 +230,7 @@ impl World {
         self.store = None;
         self.store = Some(Store::open(&self.dir).unwrap());
         self.ring = Ring::default();
-        self.held = false;
+        self.allowed = None;
         let (names, limits) = (self.hub.names.clone(), self.hub.limits.clone());
         self.hub = Hub::new(names, limits, xep::ALL, self.now, 0xb008);
     }
@@ -421,7 +420,7 @@ impl World {
                     }
                 }
                 Ok(Some(Ask::Derive { password, salt, iterations, sha })) => {
-                    stream.derived(&sasl::derive(&password, &salt, iterations, sha), out)
+                    stream.derived(&passwords::derive(&password, &salt, iterations, sha), out)
                 }
                 Ok(Some(Ask::Owner { spki, .. })) => match store.ask(Vec::new(), StoreAsk::Owner { spki }) {
                     Answer::Owner(owner) => stream.owner(owner.as_deref(), out),
@@ -473,9 +472,9 @@ impl World {
         let outcome = match xep::register::asked(&stanza) {
             Some(Ok(xep::register::Asked::Form)) => Ok(true),
             Some(Ok(xep::register::Asked::Account { localpart, password })) => {
-                let keys = sasl::keys(&Secret::new(password.0), [[3; 16], [4; 16]], ITERATIONS);
+                let keys = passwords::keys(&Secret::new(password.0));
                 let now = self.now.unix();
-                let ask = StoreAsk::Create { localpart, keys: Box::new(keys), invite: None, now };
+                let ask = StoreAsk::Create { localpart, keys, invite: None, now };
                 match self.ask(Vec::new(), ask) {
                     Answer::Created(Ok(_)) => Ok(false),
                     Answer::Created(Err(why)) => Err(xep::register::refused(why)),
@@ -555,9 +554,10 @@ impl World {
             }
             moved = true;
         }
-        if !self.held
+        if self.allowed != Some(0)
             && let Some((changes, ask, then)) = self.ring.jobs.pop_front()
         {
+            self.allowed = self.allowed.map(|n| n - 1);
             let answer = match self.broken && !changes.is_empty() {
                 true => Answer::Failed("no space left".into()),
                 false => self.ask(changes, ask),
@@ -566,8 +566,8 @@ impl World {
             moved = true;
         }
         if let Some((password, then)) = self.ring.derivations.pop_front() {
-            let keys = sasl::keys(&Secret::new(password.0), [[5; 16], [6; 16]], ITERATIONS);
-            then(&mut self.hub, &mut self.ring, Box::new(keys));
+            let keys = passwords::keys(&Secret::new(password.0));
+            then(&mut self.hub, &mut self.ring, keys);
             moved = true;
         }
         if !moved {
