@@ -5,12 +5,13 @@ use super::account::Session;
 use super::extension::{Copy, Target};
 use super::subscription::Verb;
 use super::talk::{Parked, SessionId, Sink, Then};
-use super::{Hub, Origin, bounce};
-use crate::jid::Jid;
+use super::{Hub, Origin, bounce, jid};
+use crate::jid::{FullJid, Jid};
 use crate::stanza::{Condition, Error, Kind, Stanza, Type};
 use crate::store::change::{Answer, Ask, Change};
 use crate::stream;
 use crate::xml::{Span, Writer, ns};
+use std::borrow::Cow;
 
 impl Hub {
     /// A client sent a stanza.
@@ -299,7 +300,10 @@ impl Hub {
             self.stamp_message(&mut packet, origin, to.as_str(), account, stanza, &cut, &id);
         }
         let mut taken = 0;
-        for target in targets {
+        // RFC 6120 §10.1: not before what was put aside for it. (Of several, who is behind gets it
+        // now rather than never.)
+        let waits = matches!(targets, [one] if self.waits(*one) && is_kept(stanza));
+        for target in targets.iter().filter(|_| !waits) {
             if let Some(out) = sink.outbox(*target) {
                 out.extend_from_slice(&packet);
                 taken += 1;
@@ -311,7 +315,111 @@ impl Hub {
         self.cut = cut;
         if taken == 0 {
             // Every reader of it is too slow or just gone: it is kept, or comes back.
-            self.put_aside(sink, origin, to, stanza, place, &id);
+            if self.put_aside(sink, origin, to, stanza, place, &id) && is_kept(stanza) {
+                for target in targets {
+                    if let Some(session) = self.session_mut(*target) {
+                        session.behind = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether messages for a session have to wait behind others, which are kept for later.
+    fn waits(&self, id: SessionId) -> bool {
+        let Some(session) = self.session(id) else { return false };
+        session.behind || self.account(session.account).is_some_and(|a| a.fetching == Some(id))
+    }
+
+    // ---- what was never sent ----------------------------------------------------------------
+
+    /// A session has ended before this could be written to it. A message goes to whom it would go
+    /// now that there is no such resource (RFC 6121 §8.5.3.2.1), or is kept; who waits for an answer
+    /// gets one. It may come twice, for nobody knows what the dead have read, but then with the same
+    /// stanza-id.
+    pub(super) fn unsent(
+        &mut self,
+        sink: &mut dyn Sink,
+        was: &FullJid,
+        priority: Option<i8>,
+        stanza: &Stanza<'_>,
+    ) {
+        // What has no sender is ours: a push, an answer.
+        let Some(from) = stanza.from() else { return };
+        let session = jid(&from).and_then(|from| self.resource(self.find(from.local()?)?, from.resource()?));
+        let origin = Origin { jid: from.into_owned(), session: session.unwrap_or(SessionId::NONE) };
+        match stanza.kind() {
+            Kind::Iq if answerable(stanza) => {
+                bounce(self, sink, &origin, stanza, Condition::ServiceUnavailable)
+            }
+            Kind::Iq | Kind::Presence => {}
+            Kind::Message if self.is_elsewhere(stanza) => {}
+            Kind::Message => {
+                let (was, text) = (was.clone(), Box::<str>::from(stanza.text()));
+                self.with_account(sink, was.clone().local().unwrap_or_default(), move |hub, sink, place| {
+                    let Some(place) = place else { return };
+                    hub.view(&text, |hub, stanza| hub.redirect(sink, &origin, &was, priority, stanza, place));
+                });
+            }
+        }
+    }
+
+    /// Whether a message that was said to a session is not lost with it: it is of a kind that is not
+    /// kept, or a copy, or was only lent from the store.
+    fn is_elsewhere(&self, stanza: &Stanza<'_>) -> bool {
+        !is_kept(stanza)
+            || stanza.children().iter().any(|c| match (stanza.child_ns(c), stanza.child_name(c)) {
+                // Only we write these: others' are cut out on the way in.
+                (ns::CARBONS, "sent" | "received") => true,
+                (ns::DELAY, "delay") => {
+                    stanza.child_attr(c, "from").is_some_and(|from| *from == *self.names.domain)
+                }
+                _ => false,
+            })
+    }
+
+    fn redirect(
+        &mut self,
+        sink: &mut dyn Sink,
+        origin: &Origin,
+        was: &FullJid,
+        priority: Option<i8>,
+        stanza: &Stanza<'_>,
+        place: u32,
+    ) {
+        let Some(to) = stanza.to() else { return };
+        let Ok(to) = Jid::parse(&to) else { return };
+        let mut targets = Vec::new();
+        match self.resource(place, was.resource()) {
+            // The same device has come back. If it is not there yet, the message waits for it.
+            Some(again) => {
+                targets.extend(self.session(again).filter(|s| s.priority() >= Some(0)).map(|s| s.id))
+            }
+            None => {
+                self.best(place, &mut targets);
+                let top = targets.first().and_then(|id| self.session(*id)?.priority());
+                // To the bare address: they have it already.
+                if to.is_bare() && priority.is_some() && top >= priority {
+                    return;
+                }
+            }
+        }
+        let waits = matches!(&*targets, [one] if self.waits(*one));
+        for target in targets.iter().filter(|_| !waits) {
+            if let Some(out) = sink.outbox(*target) {
+                out.extend_from_slice(stanza.text().as_bytes());
+                return;
+            }
+        }
+        // As it was, with the id that it had.
+        let known = stanza.child(ns::SID, "stanza-id").and_then(|c| stanza.child_attr(c, "id"));
+        let id = known.map_or_else(|| self.next_id().to_string(), Cow::into_owned);
+        if self.put_aside(sink, origin, &to, stanza, place, &id) {
+            for target in targets {
+                if let Some(session) = self.session_mut(target) {
+                    session.behind = true;
+                }
+            }
         }
     }
 
@@ -452,7 +560,12 @@ impl Hub {
     /// Sends what was put aside to a session that has become available (XEP-0160 §2), a batch at a
     /// time: the next one is read, and the last one forgotten, when the session has taken it.
     pub(super) fn fetch_offline(&mut self, sink: &mut dyn Sink, id: SessionId) {
-        let Some(place) = self.session(id).map(|s| s.account) else { return };
+        let Some(session) = self.session_mut(id) else { return };
+        session.behind = false; // from here on it is `fetching` that says so
+        if session.priority() < Some(0) {
+            return;
+        }
+        let place = session.account;
         let Some(account) = self.account_mut(place) else { return };
         if account.offline.0 == 0 || account.fetching.is_some() {
             return;
@@ -460,7 +573,13 @@ impl Hub {
         account.fetching = Some(id);
         let ask = Ask::Offline { account: account.id, after: 0, max: 256, bytes: 131_072 };
         let then: Then = Box::new(move |hub, sink, answer| {
-            let Answer::Offline { messages, .. } = answer else { return };
+            let messages = match answer {
+                Answer::Offline { messages, .. } => messages,
+                other => {
+                    log::error!("store: {other:?}");
+                    Vec::new()
+                }
+            };
             let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
             for (number, message) in &messages {
                 let Some(out) = sink.outbox(id) else { break };
@@ -471,8 +590,12 @@ impl Hub {
             }
             hub.counters.delivered += u64::from(count);
             let Some(up_to) = up_to else {
-                if let Some(account) = hub.account_mut(place) {
+                // The disk refuses, or there is no room again: then it is told when there is.
+                if let Some(account) = hub.account_mut(place).filter(|a| a.fetching == Some(id)) {
                     account.fetching = None;
+                }
+                if let Some(session) = hub.session_mut(id) {
+                    session.behind = !messages.is_empty();
                 }
                 return;
             };
@@ -527,6 +650,11 @@ fn answerable(stanza: &Stanza<'_>) -> bool {
         Kind::Message => !matches!(&*stanza.type_(), "error" | "headline"),
         Kind::Presence => false,
     }
+}
+
+/// Whether [`Hub::put_aside`] keeps a message if there is room.
+fn is_kept(stanza: &Stanza<'_>) -> bool {
+    !matches!(&*stanza.type_(), "error" | "headline" | "groupchat") && worth_keeping(stanza)
 }
 
 /// XEP-0160 §3 and XEP-0334: what is worth keeping for somebody who is away.

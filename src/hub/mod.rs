@@ -163,11 +163,8 @@ impl Hub {
             Input::Bind { ticket, account, resource, lang } => {
                 self.bind(sink, ticket, account, resource, lang)
             }
-            Input::Drained { session } => {
-                if self.session(session).is_some_and(|s| s.priority() >= Some(0)) {
-                    self.fetch_offline(sink, session);
-                }
-            }
+            Input::Drained { session } => self.fetch_offline(sink, session),
+            Input::Unsent { to, priority, stanza } => self.unsent(sink, to, priority, stanza),
             Input::Closed { session } => self.closed(sink, session),
         }
     }
@@ -465,7 +462,7 @@ impl Hub {
             interested: false,
             watches_blocks: false,
             carbons: false,
-            greeted: false,
+            behind: false,
             directed: Vec::new(),
             pending: 0,
             parked: 0,
@@ -622,10 +619,10 @@ impl Hub {
         self.store_for(sink, session, Vec::new(), Ask::Nothing, then);
     }
 
-    /// Judges and views bytes of our own again (parked, stored or made here).
+    /// Views bytes again that were judged before or made here (parked, stored).
     fn view<R>(&mut self, text: &str, with: impl FnOnce(&mut Hub, &Stanza<'_>) -> R) -> Option<R> {
         let mut scan = std::mem::take(&mut self.scan);
-        let judged = scan.element(text.as_bytes(), &Scope::default(), &Caps::default());
+        let judged = scan.element(text.as_bytes(), &Scope::default(), &Caps::NONE);
         let result = match judged {
             Ok(text) => Stanza::new(text, &scan).map(|stanza| with(self, &stanza)),
             Err(_) => None,

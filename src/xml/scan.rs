@@ -101,6 +101,17 @@ pub struct Caps {
     pub elements: u32,
 }
 
+impl Caps {
+    /// For what was judged by others on its way in.
+    pub const NONE: Caps = Caps {
+        depth: u16::MAX,
+        attributes: u16::MAX,
+        prefixes: u16::MAX,
+        declarations: u16::MAX,
+        elements: u32::MAX,
+    };
+}
+
 impl Default for Caps {
     fn default() -> Caps {
         Caps {
