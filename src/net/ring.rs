@@ -228,9 +228,10 @@ impl Shared {
             .detach();
     }
 
-    /// Runs the thread until `main` is done.
-    pub async fn run_until<T>(&self, main: impl Future<Output = T>) -> T {
-        self.executor.run(main).await
+    /// Runs the thread until `main` is done. It is a task like all others: polled when it is woken, and
+    /// not at every turn, for it asks the system whether a signal has come.
+    pub async fn run_until<T: 'static>(&self, main: impl Future<Output = T> + 'static) -> T {
+        self.executor.run(self.executor.spawn(main)).await
     }
 
     /// The hub and its mouth.
