@@ -164,7 +164,8 @@ impl Local for Serve {
         let executor = Rc::new(smol::LocalExecutor::new());
         let shared = Shared::new(hub, store, tls, settings, ask_clients, &executor, started);
         let main = run(shared, flags, options, names, identity, secret);
-        let stop = smol::block_on(executor.run(main));
+        // A task like all others: polled when it is woken, not at every turn.
+        let stop = smol::block_on(executor.run(executor.spawn(main)));
         // With the executor go all tasks, and with the last of them the store, which writes what it
         // has put off and closes its files.
         drop(executor);

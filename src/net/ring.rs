@@ -237,9 +237,13 @@ impl Shared {
 
     /// The hub and its mouth.
     pub fn with_hub<R>(self: &Rc<Self>, with: impl FnOnce(&mut Hub, &mut Mouth<'_>) -> R) -> R {
+        self.with_hub_at(self.now(), with)
+    }
+
+    fn with_hub_at<R>(self: &Rc<Self>, now: Now, with: impl FnOnce(&mut Hub, &mut Mouth<'_>) -> R) -> R {
         self.broken.set(true); // stays so if what follows panics
         let mut hub = self.hub.borrow_mut();
-        hub.now = self.now();
+        hub.now = now;
         let result = with(&mut hub, &mut Mouth { shared: self, ring: self.ring.borrow_mut() });
         self.broken.set(false);
         result
@@ -247,8 +251,12 @@ impl Shared {
 
     /// The hub hears something.
     pub fn hear(self: &Rc<Self>, input: Input<'_>) {
-        let now = self.now();
-        self.with_hub(|hub, mouth| hub.handle(now, input, mouth));
+        self.hear_at(self.now(), input);
+    }
+
+    /// The same, when the time is known: a read brings many stanzas at once.
+    pub fn hear_at(self: &Rc<Self>, now: Now, input: Input<'_>) {
+        self.with_hub_at(now, |hub, mouth| hub.handle(now, input, mouth));
     }
 
     /// Lets run what has waited for bytes to be taken.
