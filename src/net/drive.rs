@@ -137,7 +137,10 @@ impl Drive {
                 Some(tls) => tls.feed(wire, plain),
                 None => return Some(End::Dead),
             };
-            let Ok(got) = fed else { return Some(End::Dead) };
+            let Ok(got) = fed else {
+                self.conn.alert();
+                return Some(End::Dead);
+            };
             wire = wire.get(got.wire..).unwrap_or_default();
             if let Some(end) = self.take(plain.get(..got.plain).unwrap_or_default(), scan) {
                 return Some(end);

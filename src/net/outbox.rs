@@ -103,6 +103,11 @@ impl Conn {
         }
     }
 
+    /// Sends the alert that says why TLS is over, if the socket takes it.
+    pub fn alert(&self) {
+        let _ = self.write(&[]);
+    }
+
     /// Writes bytes and waits until the system has them; for negotiation and for last words.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
