@@ -392,6 +392,7 @@ fn settings(options: &Options, hub: &Hub, secret: [u8; 32]) -> Settings {
         max_bytes_early: options.limits.early_bytes as usize,
         max_bytes: options.limits.stanza_bytes as usize,
         idle_seconds: 0,
+        login_tries: u8::try_from(options.limits.login_tries).unwrap_or(u8::MAX),
         secret,
         iterations: net::desk::ITERATIONS,
     }

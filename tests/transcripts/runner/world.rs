@@ -267,6 +267,7 @@ impl World {
             max_bytes_early: limits.early_bytes as usize,
             max_bytes: limits.stanza_bytes as usize,
             idle_seconds: 0,
+            login_tries: 3,
             secret: [7; 32],
             iterations: ITERATIONS,
         };
