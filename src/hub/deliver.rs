@@ -460,7 +460,18 @@ impl Hub {
         account.fetching = Some(id);
         let ask = Ask::Offline { account: account.id, after: 0, max: 256, bytes: 131_072 };
         let then: Then = Box::new(move |hub, sink, answer| {
-            let Answer::Offline { messages, .. } = answer else { return };
+            // It may be gone, and another may be at it.
+            if hub.account(place).is_none_or(|a| a.fetching != Some(id)) {
+                return;
+            }
+            let messages = match answer {
+                Answer::Offline { messages, .. } => messages,
+                Answer::Failed(why) => {
+                    log::error!("store: {why}");
+                    Vec::new()
+                }
+                _ => Vec::new(),
+            };
             let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
             for (number, message) in &messages {
                 if !hub.send(sink, id, message) {

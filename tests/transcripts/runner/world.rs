@@ -329,12 +329,13 @@ impl World {
         Ok(())
     }
 
-    pub fn stall(&mut self, name: &str, stalled: bool) -> Outcome {
+    /// The client's system takes so many bytes and no more; `None`: it takes all.
+    pub fn stall(&mut self, name: &str, takes: Option<usize>) -> Outcome {
         let connection = self.connections.get_mut(name).ok_or(format!("{name} is not connected"))?;
-        connection.stalled = stalled;
+        connection.takes = takes;
         self.settle();
         let session = self.connections[name].session();
-        if let (false, Some(session)) = (stalled, session) {
+        if let (None, Some(session)) = (takes, session) {
             self.hub.handle(self.now, Input::Drained { session }, &mut self.ring);
             self.settle();
         }
