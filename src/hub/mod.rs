@@ -469,6 +469,7 @@ impl Hub {
             directed: Vec::new(),
             pending: 0,
             parked: 0,
+            behind: false,
             rekeying: false,
         }));
         self.live_sessions += 1;
