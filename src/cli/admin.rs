@@ -350,11 +350,15 @@ impl Local for Invite {
         let days = self.days.to_string();
         let name = self.name.unwrap_or_default();
         let uri = order(&data(self.data), None, &["invite", &days, &name])?;
+        let (uri, warning) = uri.split_once('\n').unwrap_or((&uri, ""));
+        if !warning.is_empty() {
+            super::terminal::complain(warning);
+        }
         let out = Out::new(false);
         if !self.no_qr {
-            out.line(&qr(&uri, std::io::stdout().is_terminal()))?;
+            out.line(&qr(uri, std::io::stdout().is_terminal()))?;
         }
-        out.line(&uri)?;
+        out.line(uri)?;
         Ok(Exit::Ok)
     }
 }
@@ -430,8 +434,16 @@ pub struct Restore {
 impl Local for Restore {
     fn run(self) -> Result<Exit, Failure> {
         let data = data(self.data);
-        crate::store::restore(Path::new(&self.file), &data)
-            .map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
+        let io = |e: crate::store::Failed| Failure::new(Exit::Io, e.to_string());
+        crate::store::restore(Path::new(&self.file), &data).map_err(io)?;
+        // The authority's files, so that pins last.
+        let store = Store::open(&data).map_err(io)?;
+        for name in crate::net::cert::FILES {
+            if let Some(bytes) = store.meta_get(name).map_err(io)? {
+                crate::net::cert::write_file(&data.join(name), &bytes)
+                    .map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
+            }
+        }
         say(&format!("{} holds what was in {}: stonechat serve --data {0}", data.display(), self.file))
     }
 }

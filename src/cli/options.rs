@@ -130,7 +130,11 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
         let switch = SWITCHES.contains(&name.as_str());
         let known = switch || LISTS.contains(&name.as_str()) || SINGLE.contains(&name.as_str());
         if !known {
-            return Err(wrong(place, &format!("there is no option {name:?}{}", nearest(name))));
+            let hint = match name.split_once('=') {
+                Some((name, value)) => format!("; write it with a space: {name} {value}"),
+                None => nearest(name),
+            };
+            return Err(wrong(place, &format!("there is no option {name:?}{hint}")));
         }
         if !switch && value.is_empty() {
             return Err(wrong(place, &format!("{name} needs a value: {}", example(name))));

@@ -151,6 +151,7 @@ impl Local for Serve {
         store.set_max_accounts(options.limits.accounts);
         let names = names(&store, &options)?;
         let identity = identity(&options, &names)?;
+        keep_keys(&store, &options.data)?;
         let secret = secret(&store)?;
         let now = net::ring::now(started);
         let boot = u32::from_le_bytes(net::random());
@@ -160,9 +161,15 @@ impl Local for Serve {
         let tls =
             ServerTls::new(&identity, &["xmpp-client"], ask_clients.clone(), &net::tls::Clock::system())
                 .map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
-        let shared = Shared::new(hub, store, tls, settings, ask_clients, started);
-        let main = run(shared.clone(), flags, options, names, identity, secret);
-        let stop = smol::block_on(shared.run_until(main))?;
+        let executor = Rc::new(smol::LocalExecutor::new());
+        let shared = Shared::new(hub, store, tls, settings, ask_clients, &executor, started);
+        let main = run(shared, flags, options, names, identity, secret);
+        // A task like all others: polled when it is woken, not at every turn.
+        let stop = smol::block_on(executor.run(executor.spawn(main)));
+        // With the executor go all tasks, and with the last of them the store, which writes what it
+        // has put off and closes its files.
+        drop(executor);
+        let stop = stop?;
         Ok(match stop {
             Stop::Asked => Exit::Ok,
             Stop::Broken => Exit::Internal,
@@ -362,6 +369,19 @@ fn secret(store: &Store) -> Result<[u8; 32], Failure> {
     Ok(secret)
 }
 
+/// The authority's files go into the data, so that a backup has them: a restored hub that made new
+/// ones would break every pin.
+fn keep_keys(store: &Store, data: &Path) -> Result<(), Failure> {
+    let io = |e: store::Failed| Failure::new(Exit::Io, e.to_string());
+    for name in cert::FILES {
+        let Ok(bytes) = std::fs::read(data.join(name)) else { continue };
+        if store.meta_get(name).map_err(io)?.is_none_or(|kept| *kept != *bytes) {
+            store.meta_put(name, &bytes).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
 fn settings(options: &Options, hub: &Hub, secret: [u8; 32]) -> Settings {
     Settings {
         domain: hub.names.domain.clone(),
@@ -405,7 +425,8 @@ fn greet(names: &Names, open: &[(Mode, SocketAddr)], identity: &Identity, data: 
     let mut hosts: Vec<&str> = names.aliases.iter().map(|a| &**a).filter(|a| *a != "localhost").collect();
     hosts.truncate(6);
     line(format!("  host names   {domain} {}", hosts.join(" ")));
-    line(format!("  certificate  --pin {}", identity.pin()));
+    line(format!("  fingerprint  SHA-256 {}", identity.fingerprint()));
+    line(format!("  key          --pin {}", identity.pin()));
     line(format!(
         "  CA           {} (clients that check certificates want this file)",
         data.join("ca.pem").display()

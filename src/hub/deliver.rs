@@ -503,9 +503,8 @@ impl Hub {
             };
             let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
             for (number, message) in &messages {
-                if !hub.send(sink, id, message) {
-                    break;
-                }
+                let Some(out) = sink.outbox(id) else { break };
+                out.extend_from_slice(message);
                 up_to = Some(*number);
                 count += 1;
                 size += message.len() as u64;

@@ -589,7 +589,7 @@ impl Hub {
 
     /// Sends a whole stanza to a session; one that is gone or full does not get it.
     pub fn send(&mut self, sink: &mut dyn Sink, to: SessionId, packet: &[u8]) -> bool {
-        match sink.outbox(to) {
+        match sink.must(to) {
             Some(out) => {
                 out.extend_from_slice(packet);
                 true

@@ -57,7 +57,7 @@ impl Hub {
         let Some(account) = self.account(session.account) else { return };
         let text = &presence.text;
         for to in account.sessions.iter().filter_map(|s| self.session(*s)).filter(|s| s.presence.is_some()) {
-            if let Some(out) = sink.outbox(to.id) {
+            if let Some(out) = sink.must(to.id) {
                 stamped(out, session.jid.as_str(), account.jid.as_str(), text);
             }
         }
@@ -86,7 +86,7 @@ impl Hub {
             };
             if wanted
                 && whom(to.jid.as_str())
-                && let Some(out) = sink.outbox(to.id)
+                && let Some(out) = sink.must(to.id)
             {
                 stamped(out, from, contact.as_str(), text);
             }
@@ -109,7 +109,7 @@ impl Hub {
         let own = account.jid.clone();
         // Our own other resources.
         for other in account.sessions.iter().filter(|s| **s != id).filter_map(|s| self.session(*s)) {
-            if let (Some(presence), Some(out)) = (&other.presence, sink.outbox(id)) {
+            if let (Some(presence), Some(out)) = (&other.presence, sink.must(id)) {
                 stamped(out, other.jid.as_str(), own.as_str(), &presence.text);
             }
         }
@@ -136,7 +136,7 @@ impl Hub {
             if contact.resource().is_some_and(|r| r != session.jid.resource()) {
                 continue;
             }
-            if let (Some(presence), Some(out)) = (&session.presence, sink.outbox(to)) {
+            if let (Some(presence), Some(out)) = (&session.presence, sink.must(to)) {
                 stamped(out, session.jid.as_str(), prober, &presence.text);
             }
         }
@@ -167,7 +167,7 @@ impl Hub {
             for to in account.sessions.iter().filter_map(|s| self.session(*s)) {
                 let itself = to.id == id && said.is_some();
                 if (itself || to.presence.is_some())
-                    && let Some(out) = sink.outbox(to.id)
+                    && let Some(out) = sink.must(to.id)
                 {
                     stamped(out, from.as_str(), account.jid.as_str(), &text);
                 }
@@ -274,7 +274,7 @@ impl Hub {
                 }
                 let lang = self.session(origin.session).and_then(|s| s.lang.as_deref());
                 for target in targets {
-                    if let Some(out) = sink.outbox(target) {
+                    if let Some(out) = sink.must(target) {
                         stanza.stamp(out, Some(&origin.jid), Some(to.as_str()), lang, &[]);
                     }
                 }

@@ -9,7 +9,7 @@ use crate::jid::{BareJid, FullJid};
 use crate::stanza;
 use crate::store::Store;
 use crate::store::change::{Answer, Ask, Change, Invite, Keys, Refused};
-use crate::stream::{self, Condition, Secret, sasl};
+use crate::stream::{self, Condition, Registration, Secret, sasl};
 use crate::xep::invite;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -240,7 +240,17 @@ impl Desk {
             localpart: localpart.as_deref().map(Box::from),
         };
         match self.ask(vec![Change::InvitePut { token: hash, invite }], Ask::Nothing).await {
-            Answer::Nothing => Ok(invite::uri(&self.domain(), localpart.as_deref(), None, &token)),
+            Answer::Nothing => {
+                let mut uri = invite::uri(&self.domain(), localpart.as_deref(), None, &token);
+                if let Desk::Hub(shared) = self
+                    && shared.settings.borrow().registration == Registration::Closed
+                {
+                    uri.push_str(
+                        "\nwarning: registration is closed; start the hub with --registration invite",
+                    );
+                }
+                Ok(uri)
+            }
             other => Err(failed(other)),
         }
     }

@@ -103,6 +103,11 @@ impl Conn {
         }
     }
 
+    /// Sends the alert that says why TLS is over, if the socket takes it.
+    pub fn alert(&self) {
+        let _ = self.write(&[]);
+    }
+
     /// Writes bytes and waits until the system has them; for negotiation and for last words.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
@@ -163,14 +168,18 @@ impl Outbox {
         }
     }
 
+    /// Whether `bound` bytes wait already.
+    pub fn is_full(&mut self, bound: usize) -> bool {
+        if self.bytes.len() - self.sent >= EARLY && !self.blocked && !self.held {
+            let _ = self.push(); // an error shows at the next visit as well
+        }
+        self.bytes.len() - self.sent >= bound
+    }
+
     /// The buffer to append to, unless `bound` bytes wait already. True with it: the connection
     /// was clean and belongs on the flusher's list now.
     pub fn open(&mut self, bound: usize, pool: &mut Pool) -> Option<(&mut Vec<u8>, bool)> {
-        let waiting = self.bytes.len() - self.sent;
-        if waiting >= EARLY && !self.blocked && !self.held {
-            let _ = self.push(); // an error shows at the next visit as well
-        }
-        if self.bytes.len() - self.sent >= bound {
+        if self.is_full(bound) {
             self.refused = true;
             return None;
         }

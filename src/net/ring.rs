@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Poll, Waker};
@@ -31,8 +31,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes read from a socket at once. The buffer belongs to the thread.
 const READ: usize = 64 * 1024;
-/// A clock that shows less was never set: this software did not exist then (2025-06-01).
-const BUILD_FLOOR_MS: u64 = 1_748_736_000_000;
+
+/// A clock that shows less was never set.
+const FLOOR_MS: u64 = super::tls::Clock::BUILD * 1000;
 
 /// Buffers of the thread, for whoever is running.
 pub struct Scratch {
@@ -67,7 +68,8 @@ pub type Bound = Result<(SessionId, FullJid), stanza::Error>;
 
 /// All that the tasks of the thread share.
 pub struct Shared {
-    executor: LocalExecutor<'static>,
+    /// Its tasks hold this, so it must not hold them: when the executor goes, they go, then this.
+    executor: Weak<LocalExecutor<'static>>,
     /// The hub. Borrowed only inside [`Shared::with_hub`].
     hub: RefCell<Hub>,
     ring: RefCell<Ring>,
@@ -137,12 +139,13 @@ impl Shared {
         tls: ServerTls,
         settings: stream::Settings,
         ask_clients: Arc<AtomicBool>,
+        executor: &Rc<LocalExecutor<'static>>,
         started: Instant,
     ) -> Rc<Shared> {
         let (done, finished) = channel::unbounded();
         let limits = hub.limits.clone();
         Rc::new(Shared {
-            executor: LocalExecutor::new(),
+            executor: Rc::downgrade(executor),
             hub: RefCell::new(hub),
             ring: RefCell::new(Ring {
                 boxes: Vec::new(),
@@ -214,7 +217,8 @@ impl Shared {
     pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         let shared = self.clone();
         let mut task = Box::pin(task);
-        self.executor
+        let Some(executor) = self.executor.upgrade() else { return };
+        executor
             .spawn(std::future::poll_fn(move |cx| {
                 match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
                     Ok(poll) => poll,
@@ -231,16 +235,15 @@ impl Shared {
             .detach();
     }
 
-    /// Runs the thread until `main` is done.
-    pub async fn run_until<T>(&self, main: impl Future<Output = T>) -> T {
-        self.executor.run(main).await
-    }
-
     /// The hub and its mouth.
     pub fn with_hub<R>(self: &Rc<Self>, with: impl FnOnce(&mut Hub, &mut Mouth<'_>) -> R) -> R {
+        self.with_hub_at(self.now(), with)
+    }
+
+    fn with_hub_at<R>(self: &Rc<Self>, now: Now, with: impl FnOnce(&mut Hub, &mut Mouth<'_>) -> R) -> R {
         self.broken.set(true); // stays so if what follows panics
         let mut hub = self.hub.borrow_mut();
-        hub.now = self.now();
+        hub.now = now;
         let result = with(&mut hub, &mut Mouth { shared: self, ring: self.ring.borrow_mut() });
         self.broken.set(false);
         result
@@ -248,8 +251,12 @@ impl Shared {
 
     /// The hub hears something.
     pub fn hear(self: &Rc<Self>, input: Input<'_>) {
-        let now = self.now();
-        self.with_hub(|hub, mouth| hub.handle(now, input, mouth));
+        self.hear_at(self.now(), input);
+    }
+
+    /// The same, when the time is known: a read brings many stanzas at once.
+    pub fn hear_at(self: &Rc<Self>, now: Now, input: Input<'_>) {
+        self.with_hub_at(now, |hub, mouth| hub.handle(now, input, mouth));
     }
 
     /// Lets run what has waited for bytes to be taken.
@@ -425,7 +432,7 @@ impl Shared {
 /// Whether this machine's clock was ever set.
 pub fn clock_is_set() -> bool {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    unix.as_millis() >= u128::from(BUILD_FLOOR_MS)
+    unix.as_millis() >= u128::from(FLOOR_MS)
 }
 
 /// An end with a stream error.
@@ -460,7 +467,7 @@ pub fn now(started: Instant) -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mono = started.elapsed();
     Now {
-        unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).max(BUILD_FLOOR_MS),
+        unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).max(FLOOR_MS),
         mono_ms: u64::try_from(mono.as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -498,6 +505,17 @@ impl Sink for Mouth<'_> {
             self.shared.mark(to);
         }
         Some(bytes)
+    }
+
+    fn must(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
+        let bound = self.shared.limits.borrow().outbox_bytes as usize;
+        if let Some(outbox) = self.ring.outbox(to)
+            && outbox.is_full(bound)
+        {
+            outbox.conn.kill(end(Condition::ResourceConstraint));
+            return None;
+        }
+        self.outbox(to)
     }
 
     fn store(&mut self, changes: Vec<Change>, ask: Ask, then: Then) {

@@ -45,6 +45,13 @@ impl Sink for Ring {
         self.outboxes.get_mut(&to).filter(|bytes| bytes.len() + waiting < self.max)
     }
 
+    fn must(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
+        if self.outboxes.contains_key(&to) && self.outbox(to).is_none() {
+            self.closed.push((to, Condition::ResourceConstraint.into()));
+        }
+        self.outbox(to)
+    }
+
     fn store(&mut self, changes: Vec<Change>, ask: StoreAsk, then: Then) {
         self.jobs.push_back((changes, ask, then));
     }
