@@ -469,6 +469,7 @@ impl Hub {
             directed: Vec::new(),
             pending: 0,
             parked: 0,
+            behind: false,
             rekeying: false,
         }));
         self.live_sessions += 1;
@@ -507,6 +508,13 @@ impl Hub {
             let change = Change::LastSeen { account: account.id, time: now, status };
             sink.store(vec![change], Ask::Nothing, Box::new(|_, _, _| {}));
             self.let_go(session.account);
+        } else if account.offline.0 > 0 {
+            // What this session has not taken is for another that is there.
+            let mut others = Vec::new();
+            self.each(session.account, |s| s.priority() >= Some(0), &mut others);
+            if let Some(other) = others.first() {
+                self.fetch_offline(sink, *other);
+            }
         }
     }
 

@@ -134,6 +134,8 @@ pub struct Outbox {
     taken: VecDeque<(u64, Taken)>,
     /// The socket takes no more; a task waits for it.
     blocked: bool,
+    /// It was full when somebody had something for it.
+    refused: bool,
     /// On the flusher's list.
     dirty: bool,
     /// Negotiation still writes; what comes for the session waits behind it.
@@ -160,6 +162,7 @@ impl Outbox {
             before: 0,
             taken: VecDeque::new(),
             blocked: false,
+            refused: false,
             dirty: false,
             held: true,
         }
@@ -177,6 +180,7 @@ impl Outbox {
     /// was clean and belongs on the flusher's list now.
     pub fn open(&mut self, bound: usize, pool: &mut Pool) -> Option<(&mut Vec<u8>, bool)> {
         if self.is_full(bound) {
+            self.refused = true;
             return None;
         }
         if self.bytes.capacity() == 0 {
@@ -237,6 +241,12 @@ impl Outbox {
             (self.before, self.sent) = (reached, 0);
         }
         if open { Flushed::Clean } else { Flushed::Blocked }
+    }
+
+    /// Whether it was full since the last time this was asked, so that something for it may have been
+    /// put aside.
+    pub fn was_full(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
     }
 
     /// What was never written, for the last words to go behind.

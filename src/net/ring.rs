@@ -354,11 +354,12 @@ impl Shared {
 
     fn flush_once(self: &Rc<Self>) {
         let mut list = std::mem::take(&mut *self.dirty.borrow_mut());
-        let mut due = Vec::new();
+        let (mut due, mut drained) = (Vec::new(), Vec::new());
         for session in &list {
             let mut ring = self.ring.borrow_mut();
             let Some(outbox) = ring.outbox(*session) else { continue };
             match outbox.flush(&mut self.pool.borrow_mut(), &mut due) {
+                Flushed::Clean if outbox.was_full() => drained.push(*session),
                 Flushed::Clean => {}
                 Flushed::Dead => outbox.conn.kill(End::Dead),
                 Flushed::Blocked => {
@@ -375,6 +376,9 @@ impl Shared {
         drop(dirty);
         if !due.is_empty() {
             self.run(due);
+        }
+        for session in drained {
+            self.hear(Input::Drained { session });
         }
     }
 

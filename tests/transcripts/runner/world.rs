@@ -45,6 +45,13 @@ impl Sink for Ring {
         self.outboxes.get_mut(&to).filter(|bytes| bytes.len() + waiting < self.max)
     }
 
+    fn must(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
+        if self.outboxes.contains_key(&to) && self.outbox(to).is_none() {
+            self.closed.push((to, Condition::ResourceConstraint.into()));
+        }
+        self.outbox(to)
+    }
+
     fn store(&mut self, changes: Vec<Change>, ask: StoreAsk, then: Then) {
         self.jobs.push_back((changes, ask, then));
     }
@@ -330,12 +337,13 @@ impl World {
         Ok(())
     }
 
-    pub fn stall(&mut self, name: &str, stalled: bool) -> Outcome {
+    /// The client's system takes so many bytes and no more; `None`: it takes all.
+    pub fn stall(&mut self, name: &str, takes: Option<usize>) -> Outcome {
         let connection = self.connections.get_mut(name).ok_or(format!("{name} is not connected"))?;
-        connection.stalled = stalled;
+        connection.takes = takes;
         self.settle();
         let session = self.connections[name].session();
-        if let (false, Some(session)) = (stalled, session) {
+        if let (None, Some(session)) = (takes, session) {
             self.hub.handle(self.now, Input::Drained { session }, &mut self.ring);
             self.settle();
         }
