@@ -190,9 +190,17 @@ async fn run(
     let lists =
         [(Mode::Starttls, &options.c2s), (Mode::Direct, &options.c2s_tls), (Mode::Plain, &options.c2s_plain)];
     let mut open = Vec::new();
+    let asked = lists.iter().any(|(_, l)| l.iter().any(|a| !options.defaults.contains(a)));
     for (mode, addresses) in lists {
         for address in addresses {
-            let listener = listener(*address)?;
+            let listener = match listener(*address) {
+                Ok(listener) => listener,
+                Err(why) if asked && options.defaults.contains(address) => {
+                    log::warn!("{}; going on without it, --no-c2s leaves it out", why.line);
+                    continue;
+                }
+                Err(why) => return Err(why),
+            };
             let at = listener.get_ref().local_addr().unwrap_or(*address);
             open.push((mode, at));
             shared.spawn(listen::accept(shared.clone(), listener, mode));
