@@ -67,6 +67,8 @@ mod connection;
 mod passwords;
 #[path = "transcripts/runner/pattern.rs"]
 mod pattern;
+#[path = "transcripts/runner/ring.rs"]
+mod ring;
 #[path = "transcripts/runner/script.rs"]
 mod script;
 #[path = "transcripts/runner/world.rs"]
