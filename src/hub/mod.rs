@@ -633,7 +633,7 @@ impl Hub {
     /// Judges and views bytes of our own again (parked, stored or made here).
     fn view<R>(&mut self, text: &str, with: impl FnOnce(&mut Hub, &Stanza<'_>) -> R) -> Option<R> {
         let mut scan = std::mem::take(&mut self.scan);
-        let judged = scan.element(text.as_bytes(), &Scope::default(), &Caps::default());
+        let judged = scan.element(text.as_bytes(), &Scope::default(), &Caps::judged_before());
         let result = match judged {
             Ok(text) => Stanza::new(text, &scan).map(|stanza| with(self, &stanza)),
             Err(_) => None,
