@@ -1,7 +1,7 @@
 //! A message costs no memory: from the bytes that a socket gave to the bytes that another one will
 //! be given, nothing is allocated once the buffers have grown. (Issue: what one message costs.)
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 #[path = "bench/world.rs"]
 mod world;

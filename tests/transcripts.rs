@@ -53,7 +53,7 @@
 //! delay store, release store [JOBS]     the disk is slow: what has to be written or read waits; it goes on,
 //!                                       or does no more than so many jobs
 //! break store, mend store               the disk refuses to write
-//! stall bob, resume bob                 bob's system takes no bytes
+//! stall bob [BYTES], resume bob         bob's system takes no bytes any more, or only so many; it takes all
 //! restart                               the power fails; the hub starts again with what the store has
 //! ```
 //!
@@ -67,6 +67,8 @@ mod connection;
 mod passwords;
 #[path = "transcripts/runner/pattern.rs"]
 mod pattern;
+#[path = "transcripts/runner/ring.rs"]
+mod ring;
 #[path = "transcripts/runner/script.rs"]
 mod script;
 #[path = "transcripts/runner/world.rs"]

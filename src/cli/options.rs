@@ -18,6 +18,8 @@ pub struct Options {
     pub aliases: Vec<String>,
     /// STARTTLS listeners.
     pub c2s: Vec<SocketAddr>,
+    /// Listeners that nobody asked for by name: they may be missing, if others are there.
+    pub defaults: Vec<SocketAddr>,
     /// Direct TLS listeners.
     pub c2s_tls: Vec<SocketAddr>,
     /// Listeners that do not require TLS.
@@ -115,6 +117,7 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
         domain: None,
         aliases: Vec::new(),
         c2s: vec![any(5222)],
+        defaults: vec![any(5222), any(5223)],
         c2s_tls: vec![any(5223)],
         c2s_plain: Vec::new(),
         cert: None,

@@ -164,7 +164,8 @@ impl Local for Serve {
         let executor = Rc::new(smol::LocalExecutor::new());
         let shared = Shared::new(hub, store, tls, settings, ask_clients, &executor, started);
         let main = run(shared, flags, options, names, identity, secret);
-        let stop = smol::block_on(executor.run(main));
+        // A task like all others: polled when it is woken, not at every turn.
+        let stop = smol::block_on(executor.run(executor.spawn(main)));
         // With the executor go all tasks, and with the last of them the store, which writes what it
         // has put off and closes its files.
         drop(executor);
@@ -189,9 +190,17 @@ async fn run(
     let lists =
         [(Mode::Starttls, &options.c2s), (Mode::Direct, &options.c2s_tls), (Mode::Plain, &options.c2s_plain)];
     let mut open = Vec::new();
+    let asked = lists.iter().any(|(_, l)| l.iter().any(|a| !options.defaults.contains(a)));
     for (mode, addresses) in lists {
         for address in addresses {
-            let listener = listener(*address)?;
+            let listener = match listener(*address) {
+                Ok(listener) => listener,
+                Err(why) if asked && options.defaults.contains(address) => {
+                    log::warn!("{}; going on without it, --no-c2s leaves it out", why.line);
+                    continue;
+                }
+                Err(why) => return Err(why),
+            };
             let at = listener.get_ref().local_addr().unwrap_or(*address);
             open.push((mode, at));
             shared.spawn(listen::accept(shared.clone(), listener, mode));
@@ -392,6 +401,7 @@ fn settings(options: &Options, hub: &Hub, secret: [u8; 32]) -> Settings {
         max_bytes_early: options.limits.early_bytes as usize,
         max_bytes: options.limits.stanza_bytes as usize,
         idle_seconds: 0,
+        login_tries: u8::try_from(options.limits.login_tries).unwrap_or(u8::MAX),
         secret,
         iterations: net::desk::ITERATIONS,
     }

@@ -90,14 +90,14 @@ pub struct Session {
     pub watches_blocks: bool,
     /// XEP-0280.
     pub carbons: bool,
-    /// Messages for it were put aside because it was too slow, and later ones wait behind them.
-    pub behind: bool,
     /// Whom it sent directed presence to (RFC 6121 §4.6).
     pub directed: Vec<Box<str>>,
     /// Jobs of this session at the store.
     pub pending: u32,
     /// What it sent that waits for an account to be read.
     pub parked: u32,
+    /// Messages for it wait in the store: what comes now stands behind them (RFC 6120 §10.1).
+    pub behind: bool,
     /// A new password of its user's is being made into keys, which is a worker's time (XEP-0077).
     pub rekeying: bool,
 }

@@ -1,7 +1,7 @@
 //! The straight way of a stanza: from a session (RFC 6120 §8.1, §10; RFC 6121 §8.1) to an address
 //! of ours (RFC 6121 §8.5), as one match in the RFC's order.
 
-use super::account::Session;
+use super::account::{Account, Session};
 use super::extension::{Copy, Target};
 use super::subscription::Verb;
 use super::talk::{Parked, SessionId, Sink, Then};
@@ -299,12 +299,11 @@ impl Hub {
             self.forged(stanza, account, &mut cut);
             self.stamp_message(&mut packet, origin, to.as_str(), account, stanza, &cut, &id);
         }
-        let mut taken = 0;
-        // RFC 6120 §10.1: not before what was put aside for it. (Of several, who is behind gets it
-        // now rather than never.)
-        let waits = matches!(targets, [one] if self.waits(*one) && is_kept(stanza));
-        for target in targets.iter().filter(|_| !waits) {
-            if let Some(out) = sink.outbox(*target) {
+        let (mut taken, mut waits) = (0, false);
+        for target in targets {
+            if self.stands_behind(*target, place, stanza, packet.len()) {
+                waits = true;
+            } else if let Some(out) = sink.outbox(*target) {
                 out.extend_from_slice(&packet);
                 taken += 1;
             }
@@ -313,22 +312,29 @@ impl Hub {
         self.copies(sink, origin, to, stanza, place, targets, &id, Some(&packet));
         self.packet = packet;
         self.cut = cut;
-        if taken == 0 {
-            // Every reader of it is too slow or just gone: it is kept, or comes back.
-            if self.put_aside(sink, origin, to, stanza, place, &id) && is_kept(stanza) {
-                for target in targets {
-                    if let Some(session) = self.session_mut(*target) {
-                        session.behind = true;
-                    }
-                }
+        if taken == 0 || waits {
+            // Every reader of it is too slow or just gone, or one has others to read before: it is
+            // kept, or comes back.
+            let kept = self.put_aside(sink, origin, to, stanza, place, &id);
+            for target in targets.iter().filter(|_| kept && !waits) {
+                // It is read out when they are drained.
+                self.behind(*target, self.session(*target).is_some_and(|s| s.priority() >= Some(0)));
             }
         }
     }
 
-    /// Whether messages for a session have to wait behind others, which are kept for later.
-    fn waits(&self, id: SessionId) -> bool {
-        let Some(session) = self.session(id) else { return false };
-        session.behind || self.account(session.account).is_some_and(|a| a.fetching == Some(id))
+    /// Whether a message must go to the store because others for that session are there still, and
+    /// there is room for it.
+    fn stands_behind(&self, session: SessionId, place: u32, stanza: &Stanza<'_>, size: usize) -> bool {
+        self.session(session).is_some_and(|s| s.behind)
+            && self.account(place).is_some_and(|a| a.offline.0 > 0 && self.has_room(a, size as u64))
+            && is_kept(stanza)
+    }
+
+    /// Whether one more message can be put aside.
+    fn has_room(&self, account: &Account, size: u64) -> bool {
+        u64::from(account.offline.0) < self.limits.offline_messages
+            && account.offline.1.saturating_add(size) <= self.limits.offline_bytes
     }
 
     // ---- what was never sent ----------------------------------------------------------------
@@ -404,9 +410,10 @@ impl Hub {
                 }
             }
         }
-        let waits = matches!(&*targets, [one] if self.waits(*one));
-        for target in targets.iter().filter(|_| !waits) {
-            if let Some(out) = sink.outbox(*target) {
+        for target in &targets {
+            if !self.stands_behind(*target, place, stanza, stanza.text().len())
+                && let Some(out) = sink.outbox(*target)
+            {
                 out.extend_from_slice(stanza.text().as_bytes());
                 return;
             }
@@ -416,9 +423,7 @@ impl Hub {
         let id = known.map_or_else(|| self.next_id().to_string(), Cow::into_owned);
         if self.put_aside(sink, origin, &to, stanza, place, &id) {
             for target in targets {
-                if let Some(session) = self.session_mut(target) {
-                    session.behind = true;
-                }
+                self.behind(target, true);
             }
         }
     }
@@ -534,13 +539,12 @@ impl Hub {
             delay(w, &domain, at.unix_ms);
         });
         self.cut = cut;
-        let (max, max_bytes) = (self.limits.offline_messages, self.limits.offline_bytes);
-        let Some(account) = self.account_mut(place) else { return false };
         let size = bytes.len() as u64;
-        if u64::from(account.offline.0) >= max || account.offline.1.saturating_add(size) > max_bytes {
+        if !self.account(place).is_some_and(|account| self.has_room(account, size)) {
             bounce(self, sink, origin, stanza, Condition::ServiceUnavailable);
             return false;
         }
+        let Some(account) = self.account_mut(place) else { return false };
         account.offline.0 += 1;
         account.offline.1 += size;
         let change = Change::OfflinePut { account: account.id, stanza: bytes.into() };
@@ -558,27 +562,35 @@ impl Hub {
     }
 
     /// Sends what was put aside to a session that has become available (XEP-0160 §2), a batch at a
-    /// time: the next one is read, and the last one forgotten, when the session has taken it.
+    /// time: the next one is read, and the last one forgotten, when the session has taken it. What
+    /// comes for it meanwhile is put aside as well.
     pub(super) fn fetch_offline(&mut self, sink: &mut dyn Sink, id: SessionId) {
-        let Some(session) = self.session_mut(id) else { return };
-        session.behind = false; // from here on it is `fetching` that says so
-        if session.priority() < Some(0) {
+        let Some(session) = self.session(id) else { return };
+        let (place, wants) = (session.account, session.priority() >= Some(0));
+        let Some(account) = self.account_mut(place) else { return };
+        if account.fetching == Some(id) {
             return;
         }
-        let place = session.account;
-        let Some(account) = self.account_mut(place) else { return };
-        if account.offline.0 == 0 || account.fetching.is_some() {
-            return;
+        let nothing = account.offline.0 == 0 || account.fetching.is_some();
+        if nothing || !wants {
+            return self.behind(id, false);
         }
         account.fetching = Some(id);
-        let ask = Ask::Offline { account: account.id, after: 0, max: 256, bytes: 131_072 };
+        let account = account.id;
+        self.behind(id, true);
+        let ask = Ask::Offline { account, after: 0, max: 256, bytes: 131_072 };
         let then: Then = Box::new(move |hub, sink, answer| {
+            // It may be gone, and another may be at it.
+            if hub.account(place).is_none_or(|a| a.fetching != Some(id)) {
+                return;
+            }
             let messages = match answer {
                 Answer::Offline { messages, .. } => messages,
-                other => {
-                    log::error!("store: {other:?}");
+                Answer::Failed(why) => {
+                    log::error!("store: {why}");
                     Vec::new()
                 }
+                _ => Vec::new(),
             };
             let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
             for (number, message) in &messages {
@@ -590,18 +602,24 @@ impl Hub {
             }
             hub.counters.delivered += u64::from(count);
             let Some(up_to) = up_to else {
-                // The disk refuses, or there is no room again: then it is told when there is.
-                if let Some(account) = hub.account_mut(place).filter(|a| a.fetching == Some(id)) {
+                if let Some(account) = hub.account_mut(place) {
                     account.fetching = None;
                 }
-                if let Some(session) = hub.session_mut(id) {
-                    session.behind = !messages.is_empty();
+                if messages.is_empty() {
+                    hub.behind(id, false);
                 }
                 return;
             };
             sink.taken(id, Box::new(move |hub, sink| hub.offline_taken(sink, id, place, up_to, count, size)));
         });
         self.store_for(sink, id, Vec::new(), ask, then);
+    }
+
+    /// Notes whether messages for a session wait in the store.
+    fn behind(&mut self, id: SessionId, behind: bool) {
+        if let Some(session) = self.session_mut(id) {
+            session.behind = behind;
+        }
     }
 
     fn offline_taken(

@@ -67,6 +67,7 @@ limits! {
     jobs_per_session: 256, Count, "jobs", "writes under way for one session before it is read no further";
     accounts: 20_000, Count, "accounts", "what one small machine can serve";
     registrations_per_hour: 20, Count, "per address", "a class room registers behind one address; a script should not";
+    login_tries: 3, Size, "per stream", "wrong passwords on one stream before it is closed (RFC 6120 §6.4.5 says 2 to 5)";
     login_delay_ms: 500, Count, "ms", "added per failed login from an address, doubling up to 20 s; 4294967295 is off";
     roster_items: 2_000, Count, "items", "contacts of one account";
     roster_groups: 32, Count, "groups", "groups of one contact";

@@ -462,10 +462,10 @@ impl Hub {
             interested: false,
             watches_blocks: false,
             carbons: false,
-            behind: false,
             directed: Vec::new(),
             pending: 0,
             parked: 0,
+            behind: false,
             rekeying: false,
         }));
         self.live_sessions += 1;
@@ -504,6 +504,13 @@ impl Hub {
             let change = Change::LastSeen { account: account.id, time: now, status };
             sink.store(vec![change], Ask::Nothing, Box::new(|_, _, _| {}));
             self.let_go(session.account);
+        } else if account.offline.0 > 0 {
+            // What this session has not taken is for another that is there.
+            let mut others = Vec::new();
+            self.each(session.account, |s| s.priority() >= Some(0), &mut others);
+            if let Some(other) = others.first() {
+                self.fetch_offline(sink, *other);
+            }
         }
     }
 
@@ -619,10 +626,10 @@ impl Hub {
         self.store_for(sink, session, Vec::new(), Ask::Nothing, then);
     }
 
-    /// Views bytes again that were judged before or made here (parked, stored).
+    /// Judges and views bytes of our own again (parked, stored or made here).
     fn view<R>(&mut self, text: &str, with: impl FnOnce(&mut Hub, &Stanza<'_>) -> R) -> Option<R> {
         let mut scan = std::mem::take(&mut self.scan);
-        let judged = scan.element(text.as_bytes(), &Scope::default(), &Caps::NONE);
+        let judged = scan.element(text.as_bytes(), &Scope::default(), &Caps::judged_before());
         let result = match judged {
             Ok(text) => Stanza::new(text, &scan).map(|stanza| with(self, &stanza)),
             Err(_) => None,

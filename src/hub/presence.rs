@@ -34,7 +34,9 @@ impl Hub {
             Err(error) => return bounce(self, sink, origin, stanza, error),
         };
         let mut text = Vec::with_capacity(stanza.text().len());
-        stanza.stamp(&mut text, None, None, session.lang.as_deref(), &[]);
+        let mut cut = Vec::new();
+        self.forged(stanza, session.jid.bare(), &mut cut);
+        stanza.stamp(&mut text, None, None, session.lang.as_deref(), &cut);
         let Ok(text) = String::from_utf8(text) else { return };
         let place = session.account;
         let Some(session) = self.session_mut(id) else { return };
@@ -272,10 +274,12 @@ impl Hub {
                     Some(resource) => targets.extend(self.resource(place, resource)),
                     None => self.each(place, |s| s.presence.is_some(), &mut targets),
                 }
+                let mut cut = Vec::new();
+                self.forged(stanza, to.bare(), &mut cut);
                 let lang = self.session(origin.session).and_then(|s| s.lang.as_deref());
                 for target in targets {
                     if let Some(out) = sink.must(target) {
-                        stanza.stamp(out, Some(&origin.jid), Some(to.as_str()), lang, &[]);
+                        stanza.stamp(out, Some(&origin.jid), Some(to.as_str()), lang, &cut);
                     }
                 }
             }

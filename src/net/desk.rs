@@ -183,7 +183,7 @@ impl Desk {
 
     async fn remove(&self, name: &str) -> Outcome {
         let local = self.local(name)?;
-        self.account(&local).await?;
+        let id = self.account(&local).await?;
         // In memory first, so that its contacts can be told.
         let (tell, told) = smol::channel::bounded(1);
         self.with_hub(|hub, sink| {
@@ -200,7 +200,10 @@ impl Desk {
         if let Some(place) = place {
             self.with_hub(|hub, sink| {
                 sink.revoke(&local);
-                hub.removed(sink, place);
+                // Its place may have been given to another while the store was at work.
+                if hub.account(place).is_some_and(|a| a.id == id) {
+                    hub.removed(sink, place);
+                }
             });
         }
         Ok(format!("removed {local}@{} and all that was kept for it", self.domain()))

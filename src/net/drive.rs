@@ -2,10 +2,10 @@
 
 use super::outbox::{Conn, End};
 use super::ring::{Scratch, Shared};
-use crate::hub::talk::{Input, SessionId};
+use crate::hub::talk::{Input, Now, SessionId};
 use crate::stanza::Stanza;
 use crate::stream::{self, Condition};
-use crate::xml::{self, Caps, Flow, Kind, Reader, Scan, Scope, scan};
+use crate::xml::{self, Caps, Flow, Kind, Ns, Reader, Scan, Scope, scan};
 use std::future::Future;
 use std::io::{ErrorKind, Read};
 use std::pin::Pin;
@@ -54,7 +54,7 @@ impl Drive {
         let (shared, session) = (&self.shared, self.session);
         let usual = shared.scope.clone();
         let scope = self.scope.as_deref().unwrap_or(&usual);
-        let caps = shared.caps.get();
+        let (caps, now) = (shared.caps.get(), shared.now());
         let (conn, mut stopped) = (&self.conn, false);
         let outcome = self.reader.feed(bytes, |kind, frame| {
             match kind {
@@ -63,7 +63,7 @@ impl Drive {
                 // A stream is restarted only by SASL and STARTTLS (RFC 6120 §4.3.3).
                 Kind::Header => return Err(Halt::Error(stream::Error::new(Condition::BadFormat))),
                 Kind::Element => {
-                    element(shared, session, frame, scan, scope, &caps)?;
+                    element(shared, session, now, frame, scan, scope, &caps)?;
                 }
             }
             // The hub may have ended the session over what it has just heard.
@@ -159,6 +159,7 @@ impl Drive {
 fn element(
     shared: &Rc<Shared>,
     session: SessionId,
+    now: Now,
     frame: &[u8],
     scan: &mut Scan,
     scope: &Scope,
@@ -169,15 +170,27 @@ fn element(
         // It uses prefixes of its stream header, which mean nothing elsewhere: written in.
         let mut own = Vec::with_capacity(text.len() + 128);
         scan::redeclare(text, scan, scope, &mut own);
-        return element_of(shared, session, scan.element(&own, &Scope::default(), caps)?, scan);
+        return element_of(shared, session, now, scan.element(&own, &Scope::default(), caps)?, scan);
     }
-    element_of(shared, session, text, scan)
+    element_of(shared, session, now, text, scan)
 }
 
-fn element_of(shared: &Rc<Shared>, session: SessionId, text: &str, scan: &Scan) -> Result<(), Halt> {
+fn element_of(
+    shared: &Rc<Shared>,
+    session: SessionId,
+    now: Now,
+    text: &str,
+    scan: &Scan,
+) -> Result<(), Halt> {
+    // RFC 6120 §4.9.3.10: on this stream the content namespace is jabber:client.
+    if let Ns::Literal(uri) = scan.ns
+        && uri.of(text) == xml::ns::SERVER
+    {
+        return Err(Halt::Error(stream::Error::new(Condition::InvalidNamespace)));
+    }
     match Stanza::new(text, scan) {
         Some(stanza) => {
-            shared.hear(Input::Stanza { from: session, stanza: &stanza });
+            shared.hear_at(now, Input::Stanza { from: session, stanza: &stanza });
             Ok(())
         }
         None => Err(Halt::Error(stream::Error::new(Condition::UnsupportedStanzaType))),

@@ -147,7 +147,7 @@ pub struct Outbox {
     dirty: bool,
     /// Negotiation still writes; what comes for the session waits behind it.
     held: bool,
-    /// Somebody was told that there is no room.
+    /// It was full when somebody had something for it.
     refused: bool,
 }
 
@@ -155,8 +155,6 @@ pub struct Outbox {
 pub enum Flushed {
     /// All written.
     Clean,
-    /// All written, and there had been no room for something: it can come now.
-    Drained,
     /// The socket is full: somebody has to wait for it.
     Blocked,
     /// The socket is dead.
@@ -261,7 +259,13 @@ impl Outbox {
         }
         (self.before, self.sent, self.first) = (reached, 0, 0);
         pool.keep(std::mem::take(&mut self.bytes));
-        if std::mem::take(&mut self.refused) { Flushed::Drained } else { Flushed::Clean }
+        Flushed::Clean
+    }
+
+    /// Whether it was full since the last time this was asked, so that something for it may have been
+    /// put aside.
+    pub fn was_full(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
     }
 
     /// Lets go of the stanzas that the system has.

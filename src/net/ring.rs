@@ -237,9 +237,13 @@ impl Shared {
 
     /// The hub and its mouth.
     pub fn with_hub<R>(self: &Rc<Self>, with: impl FnOnce(&mut Hub, &mut Mouth<'_>) -> R) -> R {
+        self.with_hub_at(self.now(), with)
+    }
+
+    fn with_hub_at<R>(self: &Rc<Self>, now: Now, with: impl FnOnce(&mut Hub, &mut Mouth<'_>) -> R) -> R {
         let before = self.broken.replace(true); // stays so if what follows panics
         let mut hub = self.hub.borrow_mut();
-        hub.now = self.now();
+        hub.now = now;
         let result = with(&mut hub, &mut Mouth { shared: self, ring: self.ring.borrow_mut() });
         self.broken.set(before);
         result
@@ -247,8 +251,12 @@ impl Shared {
 
     /// The hub hears something.
     pub fn hear(self: &Rc<Self>, input: Input<'_>) {
-        let now = self.now();
-        self.with_hub(|hub, mouth| hub.handle(now, input, mouth));
+        self.hear_at(self.now(), input);
+    }
+
+    /// The same, when the time is known: a read brings many stanzas at once.
+    pub fn hear_at(self: &Rc<Self>, now: Now, input: Input<'_>) {
+        self.with_hub_at(now, |hub, mouth| hub.handle(now, input, mouth));
     }
 
     /// Lets run what has waited for bytes to be taken.
@@ -335,7 +343,7 @@ impl Shared {
         let mut scan = Scan::new();
         each_stanza(&unsent, |text| {
             // All of it has been judged on its way in; with what we have added it may be over a cap.
-            if let Ok(text) = scan.element(text, &Scope::default(), &Caps::NONE)
+            if let Ok(text) = scan.element(text, &Scope::default(), &Caps::judged_before())
                 && let Some(stanza) = Stanza::new(text, &scan)
             {
                 self.hear(Input::Unsent { to: &jid, priority, stanza: &stanza });
@@ -392,8 +400,8 @@ impl Shared {
             let mut ring = self.ring.borrow_mut();
             let Some(outbox) = ring.outbox(*session) else { continue };
             match outbox.flush(&mut self.pool.borrow_mut(), &mut due) {
+                Flushed::Clean if outbox.was_full() => drained.push(*session),
                 Flushed::Clean => {}
-                Flushed::Drained => drained.push(*session),
                 Flushed::Dead => outbox.conn.kill(End::Dead),
                 Flushed::Blocked => {
                     let (shared, conn, session) = (self.clone(), outbox.conn.clone(), *session);
@@ -436,7 +444,7 @@ impl Shared {
                 // There is nobody to tell: what we would say waits behind what is not read.
                 Flushed::Dead => return conn.kill(End::Dead),
                 // What was put aside for it while it was slow can come now.
-                Flushed::Clean | Flushed::Drained => return self.hear(Input::Drained { session }),
+                Flushed::Clean => return self.hear(Input::Drained { session }),
             }
         }
     }

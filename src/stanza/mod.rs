@@ -136,7 +136,7 @@ impl<'a> Stanza<'a> {
         if self.scan.empty {
             return "";
         }
-        let end = self.text.rfind("</").unwrap_or(self.text.len());
+        let end = self.text.rfind('<').unwrap_or(self.text.len()); // the end tag
         self.text.get(self.scan.tag.end as usize..end).unwrap_or("")
     }
 
@@ -197,7 +197,7 @@ impl<'a> Stanza<'a> {
         let (start, end) = if self.scan.empty {
             (0, 0)
         } else {
-            let end = text.rfind("</").unwrap_or(text.len());
+            let end = text.rfind('<').unwrap_or(text.len()); // the end tag
             (self.scan.tag.end as usize, end)
         };
         let mut at = start;

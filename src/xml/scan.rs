@@ -101,17 +101,6 @@ pub struct Caps {
     pub elements: u32,
 }
 
-impl Caps {
-    /// For what was judged by others on its way in.
-    pub const NONE: Caps = Caps {
-        depth: u16::MAX,
-        attributes: u16::MAX,
-        prefixes: u16::MAX,
-        declarations: u16::MAX,
-        elements: u32::MAX,
-    };
-}
-
 impl Default for Caps {
     fn default() -> Caps {
         Caps {
@@ -128,6 +117,28 @@ impl Default for Caps {
             // Some 150 bytes of tree per element in a reader's memory: 1.5 MB at the most.
             elements: 10_000,
         }
+    }
+}
+
+impl Caps {
+    /// For what a hub passes on: it adds addresses, a language, an id, a delay, and with XEP-0280 three
+    /// elements around the stanza. A stanza that it has let through at the edge of its caps may not
+    /// cost the one who reads it then.
+    pub fn passed_on() -> Caps {
+        let caps = Caps::default();
+        Caps {
+            depth: caps.depth.saturating_add(16),
+            attributes: caps.attributes.saturating_add(16),
+            prefixes: caps.prefixes.saturating_add(16),
+            declarations: caps.declarations.saturating_add(64),
+            elements: caps.elements.saturating_add(64),
+        }
+    }
+
+    /// For what was judged when it came, by caps that an operator may have raised.
+    pub fn judged_before() -> Caps {
+        let (most, elements) = (u16::MAX, u32::MAX);
+        Caps { depth: most, attributes: most, declarations: most, elements, ..Caps::default() }
     }
 }
 

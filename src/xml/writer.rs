@@ -6,7 +6,7 @@
 use super::cursor::is_char;
 
 /// So many open elements need no memory of their own; we never write deeper.
-const DEPTH: usize = 16;
+const DEPTH: usize = 8;
 
 /// Appends XML to a buffer. What is still open when it is dropped gets closed.
 #[derive(Debug)]
@@ -52,17 +52,7 @@ impl<'o> Writer<'o> {
             self.put(" ");
             self.put(name);
             self.put("='");
-            self.escape(value, |c| match c {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'"' => "&quot;",
-                b'\'' => "&apos;",
-                b'\t' => "&#9;",
-                b'\n' => "&#10;",
-                b'\r' => "&#13;",
-                _ => "",
-            });
+            self.escape(value, IN_VALUE);
             self.put("'");
         }
         self
@@ -121,13 +111,7 @@ impl<'o> Writer<'o> {
     pub fn text(&mut self, text: &str) -> &mut Self {
         if !text.is_empty() {
             self.close_tag();
-            self.escape(text, |c| match c {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'\r' => "&#13;",
-                _ => "",
-            });
+            self.escape(text, IN_TEXT);
         }
         self
     }
@@ -195,22 +179,60 @@ impl<'o> Writer<'o> {
         self.out.extend_from_slice(text.as_bytes());
     }
 
-    /// Writes `text` with the ASCII characters that `of` has an escape for ("" for none) replaced.
-    #[inline(always)]
-    fn escape(&mut self, text: &str, of: impl Fn(u8) -> &'static str) {
-        let mut plain = 0usize;
-        for (i, c) in text.char_indices() {
-            let escape = match u8::try_from(c) {
-                Ok(b) if b.is_ascii() && !of(b).is_empty() => of(b),
-                _ if !is_char(c) => "\u{FFFD}",
-                _ => continue,
-            };
-            self.put(text.get(plain..i).unwrap_or_default());
-            self.put(escape);
-            plain = i.saturating_add(c.len_utf8());
+    /// Writes `text`: runs of plain bytes as they are, what is special to `place` replaced.
+    fn escape(&mut self, text: &str, place: u8) {
+        let mut rest = text;
+        while let Some((plain, special)) =
+            rest.bytes().position(|b| special(b) & place != 0).and_then(|n| rest.split_at_checked(n))
+        {
+            let Some(c) = special.chars().next() else { break };
+            let (one, behind) = special.split_at_checked(c.len_utf8()).unwrap_or((special, ""));
+            self.put(plain);
+            self.put(match c {
+                '&' => "&amp;",
+                '<' => "&lt;",
+                '>' => "&gt;",
+                '"' => "&quot;",
+                '\'' => "&apos;",
+                '\t' => "&#9;",
+                '\n' => "&#10;",
+                '\r' => "&#13;",
+                c if !is_char(c) => "\u{FFFD}",
+                _ => one,
+            });
+            rest = behind;
         }
-        self.put(text.get(plain..).unwrap_or_default());
+        self.put(rest);
     }
+}
+
+/// Can't stand as it is in text.
+const IN_TEXT: u8 = 1;
+/// Can't stand as it is in an attribute value.
+const IN_VALUE: u8 = 2;
+
+static SPECIAL: [u8; 256] = specials();
+
+#[inline(always)]
+#[allow(clippy::indexing_slicing)] // 256 entries: every u8 is an index
+fn special(b: u8) -> u8 {
+    SPECIAL[b as usize]
+}
+
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // runs at compile time only
+const fn specials() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        table[i] = match i as u8 {
+            b'\t' | b'\n' | b'"' | b'\'' => IN_VALUE,
+            // U+FFFE and U+FFFF, which XML lacks as it lacks controls, begin with 0xEF.
+            0..0x20 | b'&' | b'<' | b'>' | 0xEF => IN_TEXT | IN_VALUE,
+            _ => 0,
+        };
+        i += 1;
+    }
+    table
 }
 
 impl Drop for Writer<'_> {

@@ -318,7 +318,7 @@ impl World {
         self.close(session);
         for got in unsent {
             let mut scan = Scan::new();
-            let text = scan.element(got.0.as_bytes(), &Scope::default(), &Caps::NONE).unwrap();
+            let text = scan.element(got.0.as_bytes(), &Scope::default(), &Caps::judged_before()).unwrap();
             let stanza = Stanza::new(text, &scan).unwrap();
             let input = Input::Unsent { to: &to, priority, stanza: &stanza };
             self.hub.handle(self.now, input, &mut self.ring);

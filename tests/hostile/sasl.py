@@ -392,7 +392,13 @@ def b10_guessing(t):
         except Closed as e:
             t.check(f"guess {n}", n == 2 and e.condition == "policy-violation", str(e))
         took.append(time.monotonic() - at)
-    t.refused("three tries on one stream", c, "policy-violation")
+    c.auth("SCRAM-SHA-256", "n,,n=owner,r=abcdefgh")
+    t.refused("a fourth try on one stream", c, "policy-violation")
+    c = t.opened(hub=t.other(limits=[NO_DELAY, "login_tries=2"]))
+    for n in range(2):
+        t.answer(f"try {n} of two", lambda: c.scram("nobody", "x"), "not-authorized")
+    c.auth("SCRAM-SHA-256", "n,,n=nobody,r=abcdefgh")
+    t.refused("the limit can be set", c, "policy-violation")
     for n in range(3):
         c = t.raw(hub=hub, source="127.0.0.66")
         c.secure()

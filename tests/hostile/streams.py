@@ -88,7 +88,6 @@ GOOD = [
     "<a xmlns='u' xml:lang='de' xml:space='preserve'> \r\n\t </a>",
     "<a xmlns='u'\n\tb = 'x'\r\n/>",
     "<a xmlns=''/>",
-    "<a xmlns='u' xmlns:xml='http://www.w3.org/XML/1998/namespace'/>",
     "<a xmlns='u'><b><c xmlns='v'><d/></c></b><e/></a>",
 ]
 

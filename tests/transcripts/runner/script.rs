@@ -130,8 +130,12 @@ impl Script {
                 world.broken = false;
                 Ok(())
             }
-            ["stall", name] => world.stall(name, true),
-            ["resume", name] => world.stall(name, false),
+            ["stall", name] => world.stall(name, Some(0)),
+            ["stall", name, bytes] => {
+                let bytes = bytes.parse().map_err(|_| "how many bytes?")?;
+                world.stall(name, Some(bytes))
+            }
+            ["resume", name] => world.stall(name, None),
             ["restart"] => {
                 world.restart();
                 Ok(())

@@ -2,15 +2,15 @@
 
 use crate::connection::{Beneath, Connection, Phase, SPKI};
 use crate::passwords::{self, ITERATIONS};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use crate::ring::Ring;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use stonechat::hub::limits::Limits;
-use stonechat::hub::talk::{Derived, Input, Now, Password, SessionId, Sink, Taken, Then};
+use stonechat::hub::talk::{Input, Now, SessionId, Then};
 use stonechat::hub::{Hub, Names};
-use stonechat::jid::FullJid;
 use stonechat::stanza::{self, Stanza};
 use stonechat::store::Store;
 use stonechat::store::change::{Answer, Ask as StoreAsk, Change, Item, Loaded, Subscription};
@@ -22,55 +22,6 @@ use stonechat::xml::{self, Caps, Flow, Kind, Scan, Scope};
 pub const DOMAIN: &str = "hub.test";
 
 static DIRECTORIES: AtomicU32 = AtomicU32::new(0);
-
-type Bound = Result<(SessionId, FullJid), stanza::Error>;
-
-/// What the hub has said and nobody has carried out yet.
-#[derive(Default)]
-struct Ring {
-    outboxes: HashMap<SessionId, Vec<u8>>,
-    /// Bytes that wait for a client that takes none; its outbox may be full.
-    waiting: HashMap<SessionId, usize>,
-    max: usize,
-    jobs: VecDeque<(Vec<Change>, StoreAsk, Then)>,
-    derivations: VecDeque<(Password, Derived)>,
-    taken: Vec<(SessionId, Taken)>,
-    bound: Vec<(u64, Bound)>,
-    closed: Vec<(SessionId, stream::Error)>,
-}
-
-impl Sink for Ring {
-    fn outbox(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
-        let waiting = self.waiting.get(&to).copied().unwrap_or(0);
-        self.outboxes.get_mut(&to).filter(|bytes| bytes.len() + waiting < self.max)
-    }
-
-    fn store(&mut self, changes: Vec<Change>, ask: StoreAsk, then: Then) {
-        self.jobs.push_back((changes, ask, then));
-    }
-
-    fn taken(&mut self, by: SessionId, then: Taken) {
-        self.taken.push((by, then));
-    }
-
-    fn derive(&mut self, password: Password, then: Derived) {
-        self.derivations.push_back((password, then));
-    }
-
-    fn bound(&mut self, ticket: u64, outcome: Result<(SessionId, &FullJid), stanza::Error>) {
-        let outcome = outcome.map(|(id, jid)| {
-            self.outboxes.insert(id, Vec::new());
-            (id, jid.clone())
-        });
-        self.bound.push((ticket, outcome));
-    }
-
-    fn revoke(&mut self, _: &str) {}
-
-    fn close(&mut self, session: SessionId, error: stream::Error) {
-        self.closed.push((session, error));
-    }
-}
 
 /// See the module.
 pub struct World {
@@ -267,6 +218,7 @@ impl World {
             max_bytes_early: limits.early_bytes as usize,
             max_bytes: limits.stanza_bytes as usize,
             idle_seconds: 0,
+            login_tries: 3,
             secret: [7; 32],
             iterations: ITERATIONS,
         };
@@ -329,12 +281,13 @@ impl World {
         Ok(())
     }
 
-    pub fn stall(&mut self, name: &str, stalled: bool) -> Outcome {
+    /// The client's system takes so many bytes and no more; `None`: it takes all.
+    pub fn stall(&mut self, name: &str, takes: Option<usize>) -> Outcome {
         let connection = self.connections.get_mut(name).ok_or(format!("{name} is not connected"))?;
-        connection.stalled = stalled;
+        connection.takes = takes;
         self.settle();
         let session = self.connections[name].session();
-        if let (false, Some(session)) = (stalled, session) {
+        if let (None, Some(session)) = (takes, session) {
             self.hub.handle(self.now, Input::Drained { session }, &mut self.ring);
             self.settle();
         }

@@ -101,10 +101,9 @@ impl Door {
                 }
             });
             if register {
-                for i in 0..next {
-                    if matches!(users[i].step, Step::Ready | Step::Failed) && net.conns[i].is_some() {
-                        net.drop(i);
-                    }
+                let done = |user: &User| matches!(user.step, Step::Ready | Step::Failed);
+                for (i, _) in users.iter().enumerate().filter(|(_, user)| done(user)) {
+                    net.drop(i);
                 }
             }
             if last.elapsed() > Duration::from_secs(30) {

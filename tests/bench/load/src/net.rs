@@ -103,7 +103,9 @@ impl Net {
     }
 
     pub fn drop(&mut self, i: usize) {
-        self.conns[i] = None; // epoll forgets a closed socket by itself
+        if let Some(slot) = self.conns.get_mut(i) {
+            *slot = None; // epoll forgets a closed socket by itself
+        }
     }
 
     /// Waits for input at most `timeout` and gives each frame to `each`; an empty one is the end of a
