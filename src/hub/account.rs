@@ -92,9 +92,9 @@ pub struct Session {
     pub carbons: bool,
     /// Whom it sent directed presence to (RFC 6121 §4.6).
     pub directed: Vec<Box<str>>,
-    /// Jobs of this session at the store.
+    /// Jobs of this session at the store, large ones counted several times.
     pub pending: u32,
-    /// What it sent that waits for an account to be read.
+    /// What it sent that waits for an account to be read, counted in the same way.
     pub parked: u32,
     /// Messages for it wait in the store: what comes now stands behind them (RFC 6120 §10.1).
     pub behind: bool,

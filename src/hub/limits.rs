@@ -64,7 +64,7 @@ limits! {
     connections_per_address: 256, Count, "connections", "a gateway or a Node-RED with many devices fits, one host can't take all";
     unauthenticated: 1_000, Count, "connections", "not yet logged in, all at once";
     resources_per_account: 32, Count, "sessions", "one person's devices, generously";
-    jobs_per_session: 256, Count, "jobs", "writes under way for one session before it is read no further";
+    jobs_per_session: 256, Count, "jobs", "writes under way for one session before it is read no further; one more for each 4 KiB";
     accounts: 20_000, Count, "accounts", "what one small machine can serve";
     registrations_per_hour: 20, Count, "per address", "a class room registers behind one address; a script should not";
     login_tries: 3, Size, "per stream", "wrong passwords on one stream before it is closed (RFC 6120 §6.4.5 says 2 to 5)";

@@ -251,7 +251,7 @@ impl Hub {
     /// Whether a session has so much under way at the store that it should be read no further.
     pub fn congested(&self, id: SessionId) -> bool {
         let under_way = |s: &Session| u64::from(s.pending).saturating_add(u64::from(s.parked));
-        self.session(id).is_some_and(|s| under_way(s) >= self.limits.jobs_per_session)
+        self.session(id).is_some_and(|s| under_way(s) >= self.limits.jobs_per_session.max(1))
     }
 
     /// An identifier that no other stanza of this hub has (XEP-0359 §3), growing with time.
@@ -279,6 +279,7 @@ impl Hub {
 
     /// Lets a piece of work wait for an account that is not in memory.
     fn park(&mut self, sink: &mut dyn Sink, localpart: &str, by: SessionId, work: Parked) {
+        let weight = weight_of(&work);
         match self.by_name.get_mut(localpart) {
             Some(Slot::Loading(waiting)) => waiting.push((by, work)),
             Some(Slot::Loaded(_)) => return, // the caller has looked: can't be
@@ -291,7 +292,7 @@ impl Hub {
             }
         }
         if let Some(session) = self.session_mut(by) {
-            session.parked += 1;
+            session.parked = session.parked.saturating_add(weight);
         }
     }
 
@@ -307,7 +308,7 @@ impl Hub {
         };
         for (by, work) in waiting {
             if let Some(session) = self.session_mut(by) {
-                session.parked = session.parked.saturating_sub(1);
+                session.parked = session.parked.saturating_sub(weight_of(&work));
             }
             match work {
                 Parked::Then(then) => then(self, sink, place),
@@ -528,10 +529,12 @@ impl Hub {
         let Some(asking) = self.session_mut(session) else {
             return sink.store(changes, ask, then);
         };
-        asking.pending += 1;
+        let content = changes.iter().map(Change::weight).fold(ask.weight(), usize::saturating_add);
+        let weight = weight(content);
+        asking.pending = asking.pending.saturating_add(weight);
         let counted: Then = Box::new(move |hub, sink, answer| {
             if let Some(session) = hub.session_mut(session) {
-                session.pending = session.pending.saturating_sub(1);
+                session.pending = session.pending.saturating_sub(weight);
             }
             then(hub, sink, answer);
         });
@@ -636,6 +639,19 @@ impl Hub {
         };
         self.scan = scan;
         result
+    }
+}
+
+/// What a job of so many bytes counts for, so that a session can hold as many small ones as is good
+/// for a slow disk, and no more memory with large ones.
+fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes / 4096).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+fn weight_of(work: &Parked) -> u32 {
+    match work {
+        Parked::Stanza { text, .. } => weight(text.len()),
+        Parked::Then(_) => 1,
     }
 }
 

@@ -106,6 +106,33 @@ pub enum Change {
     NamedPut { name: Box<str>, value: Box<[u8]> },
 }
 
+impl Change {
+    /// About how many bytes from outside are in it.
+    pub fn weight(&self) -> usize {
+        match self {
+            Change::OfflinePut { stanza, .. } => stanza.len(),
+            Change::VcardPut { xml, .. } | Change::PrivatePut { xml, .. } => xml.len(),
+            Change::RosterPut { item, .. } => {
+                let groups: usize = item.groups.iter().map(|group| group.len()).sum();
+                groups
+                    + item.name.as_deref().map_or(0, str::len)
+                    + item.pending.as_deref().map_or(0, <[u8]>::len)
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl Ask {
+    /// About how many bytes from outside are in it.
+    pub fn weight(&self) -> usize {
+        match self {
+            Ask::PrivatePut { xml, .. } => xml.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// One invitation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Invite {
