@@ -171,14 +171,18 @@ impl Desk {
             Answer::Nothing => {}
             other => return Err(failed(other)),
         }
-        // What the old password opened is closed.
+        self.close_all(&local);
+        Ok(format!("new password for {local}@{}", self.domain()))
+    }
+
+    /// What was opened with a password or certificate that is no longer good is closed (threat B11).
+    fn close_all(&self, local: &str) {
         self.with_hub(|hub, sink| {
-            sink.revoke(&local);
-            if let Some(place) = hub.find(&local) {
+            sink.revoke(local);
+            if let Some(place) = hub.find(local) {
                 hub.revoke(sink, place, None, &stream::Error::new(Condition::Reset));
             }
         });
-        Ok(format!("new password for {local}@{}", self.domain()))
     }
 
     async fn remove(&self, name: &str) -> Outcome {
@@ -221,6 +225,9 @@ impl Desk {
             Answer::Nothing => {
                 if let (Desk::Hub(shared), true) = (self, add) {
                     shared.ask_clients.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                if !add {
+                    self.close_all(&local);
                 }
                 let verb = if add { "may log in" } else { "may no longer log in" };
                 Ok(format!("{local}@{} {verb} with that certificate", self.domain()))

@@ -132,6 +132,7 @@ fn answer(
     then: impl FnOnce(&mut Hub, &mut dyn Sink) + 'static,
 ) {
     let to = request.answer_to();
+    let Some(id) = cx.hub.account(place).map(|a| a.id) else { return };
     cx.store(
         request.origin.session,
         changes,
@@ -142,8 +143,11 @@ fn answer(
                 hub.reload(sink, place);
                 return to.error(hub, sink, DISK);
             }
-            push(hub, sink, place, name, &items);
-            then(hub, sink);
+            // Who asked may be gone, and another account in that place.
+            if hub.account(place).is_some_and(|a| a.id == id) {
+                push(hub, sink, place, name, &items);
+                then(hub, sink);
+            }
             to.result(hub, sink, b"");
         }),
     );
