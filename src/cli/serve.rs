@@ -11,6 +11,7 @@ use crate::store::{self, Store};
 use crate::stream::{Condition, Settings};
 use crate::xep;
 use argh::{ArgsInfo, FromArgs};
+use async_signal::Signal;
 use smol::stream::StreamExt;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -137,7 +138,7 @@ impl Local for Serve {
     fn run(self) -> Result<Exit, Failure> {
         let started = Instant::now();
         let flags = self.flags();
-        let options = options::read(&flags)?;
+        let mut options = options::read(&flags)?;
         super::log::start(options.log);
         if rustix::process::geteuid().is_root() {
             log::warn!("running as root; a user of its own is safer (systemd: DynamicUser=yes)");
@@ -145,7 +146,7 @@ impl Local for Serve {
         if options.unlimited {
             log::warn!("--limit off: ALL RATE AND COUNT LIMITS ARE LIFTED; this is for load tests only");
         }
-        raise_file_limit();
+        leave_files(&mut options, file_limit());
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let store = Store::open(&options.data).map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
         store.set_max_accounts(options.limits.accounts);
@@ -185,8 +186,11 @@ async fn run(
     identity: Identity,
     secret: [u8; 32],
 ) -> Result<Stop, Failure> {
-    shared.spawn(shared.clone().flush_for_ever());
-    shared.spawn(shared.clone().finish_for_ever());
+    // Before anybody is told that we are there: a SIGHUP without this would end us.
+    let mut signals = async_signal::Signals::new([Signal::Term, Signal::Int, Signal::Hup])
+        .map_err(|e| Failure::new(Exit::Io, format!("signals: {e}")))?;
+    shared.spawn_vital(shared.clone().flush_for_ever());
+    shared.spawn_vital(shared.clone().finish_for_ever());
     let lists =
         [(Mode::Starttls, &options.c2s), (Mode::Direct, &options.c2s_tls), (Mode::Plain, &options.c2s_plain)];
     let mut open = Vec::new();
@@ -203,13 +207,13 @@ async fn run(
             };
             let at = listener.get_ref().local_addr().unwrap_or(*address);
             open.push((mode, at));
-            shared.spawn(listen::accept(shared.clone(), listener, mode));
+            shared.spawn_vital(listen::accept(shared.clone(), listener, mode));
         }
     }
     let control = console::open(&options.data).map_err(|e| {
         Failure::new(Exit::Io, format!("{}: {e}", options.data.join(console::NAME).display()))
     })?;
-    shared.spawn(console::serve(shared.clone(), control));
+    shared.spawn_vital(console::serve(shared.clone(), control));
     greet(&names, &open, &identity, &options.data);
     let notify = Notify::from_env();
     notify.say("READY=1");
@@ -223,7 +227,7 @@ async fn run(
             }
         });
     }
-    let stop = wait(&shared, &flags, &notify, secret).await?;
+    let stop = wait(&shared, &mut signals, &flags, &options, &notify, secret).await?;
     notify.say("STOPPING=1");
     log::info!("stopping");
     close(&shared, &options.data).await;
@@ -233,13 +237,12 @@ async fn run(
 /// Signals, and a hub that gives up on itself.
 async fn wait(
     shared: &Rc<Shared>,
+    signals: &mut async_signal::Signals,
     flags: &[(&'static str, String)],
+    started: &Options,
     notify: &Notify,
     secret: [u8; 32],
 ) -> Result<Stop, Failure> {
-    use async_signal::Signal;
-    let mut signals = async_signal::Signals::new([Signal::Term, Signal::Int, Signal::Hup])
-        .map_err(|e| Failure::new(Exit::Io, format!("signals: {e}")))?;
     loop {
         let signal = async { Ok(signals.next().await) };
         let broken = async { Err(shared.stop.1.recv().await.unwrap_or(Stop::Broken)) };
@@ -247,7 +250,7 @@ async fn wait(
             Err(stop) => return Ok(stop),
             Ok(Some(Ok(Signal::Hup))) => {
                 notify.say("RELOADING=1");
-                match reload(shared, flags, secret) {
+                match reload(shared, flags, started, secret) {
                     Ok(()) => log::info!("reloaded"),
                     // What was read in part is not used at all.
                     Err(why) => log::error!("reload: {}; all stays as it was", why.line),
@@ -259,8 +262,27 @@ async fn wait(
     }
 }
 
-fn reload(shared: &Rc<Shared>, flags: &[(&'static str, String)], secret: [u8; 32]) -> Result<(), Failure> {
-    let options = options::read(flags)?;
+fn reload(
+    shared: &Rc<Shared>,
+    flags: &[(&'static str, String)],
+    started: &Options,
+    secret: [u8; 32],
+) -> Result<(), Failure> {
+    let mut options = options::read(flags)?;
+    for (name, same) in [
+        ("data", options.data == started.data),
+        ("domain", options.domain == started.domain),
+        ("alias", options.aliases == started.aliases),
+        ("c2s", options.c2s == started.c2s),
+        ("c2s-tls", options.c2s_tls == started.c2s_tls),
+        ("c2s-plain", options.c2s_plain == started.c2s_plain),
+    ] {
+        if !same {
+            log::warn!("reload: a change of {name} takes a new start");
+        }
+    }
+    options.data.clone_from(&started.data);
+    leave_files(&mut options, file_limit());
     let names = shared.with_hub(|hub, _| hub.names.clone());
     let identity = identity(&options, &names)?;
     shared.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
@@ -407,12 +429,23 @@ fn settings(options: &Options, hub: &Hub, secret: [u8; 32]) -> Settings {
     }
 }
 
-/// Each connection is a file; the system's default is made for shells.
-fn raise_file_limit() {
+/// Each connection is a file; the system's default is made for shells. How many there can be.
+fn file_limit() -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Clients do not get all files: the store, the log, a reload and the operator need theirs (threat A14).
+fn leave_files(options: &mut Options, files: u64) {
+    const OURS: u64 = 40;
+    let most = files.saturating_sub(OURS).max(files / 2);
+    if options.limits.connections > most {
+        options.limits.connections = most;
+        log::debug!("no more than {most} connections: the limit of open files is {files}");
+    }
 }
 
 /// What a person needs on the first evening.

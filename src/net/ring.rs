@@ -120,6 +120,15 @@ pub enum Stop {
     Broken,
 }
 
+/// See [`Shared::spawn_vital`].
+struct Vital(Rc<Shared>);
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        let _ = self.0.stop.0.try_send(Stop::Broken);
+    }
+}
+
 /// Who is connected, as far as the bounds go.
 #[derive(Default)]
 pub struct Connections {
@@ -233,6 +242,15 @@ impl Shared {
                 }
             }))
             .detach();
+    }
+
+    /// A task that the hub can't do without: when it ends, so does the hub.
+    pub fn spawn_vital(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let vital = Vital(self.clone());
+        self.spawn(async move {
+            let _vital = vital;
+            task.await;
+        });
     }
 
     /// The hub and its mouth.
