@@ -31,6 +31,7 @@ impl Hub {
         // RFC 6120 §8.1.2.1: a `from` of the client's must be its own; ours is what counts.
         if let Some(from) = stanza.from()
             && !Jid::parse(&from)
+                .map(|j| self.canonical(j))
                 .is_ok_and(|j| j.as_str() == session.jid.as_str() || j.as_str() == session.jid.bare())
         {
             self.closed(sink, id);
@@ -144,6 +145,10 @@ impl Hub {
                 Kind::Iq if to.is_bare() => self.answer(sink, origin, stanza, Target::Other(None)),
                 Kind::Iq | Kind::Message if answerable(stanza) => {
                     bounce(self, sink, origin, stanza, Condition::ServiceUnavailable)
+                }
+                // As from an account that shows nothing to the one who asks (threat B8).
+                Kind::Presence if &*stanza.type_() == "probe" => {
+                    self.route_verb(sink, to.bare(), origin.bare(), Verb::Unsubscribed)
                 }
                 _ => {}
             };

@@ -131,7 +131,11 @@ impl Hub {
     fn answer_probe(&self, sink: &mut dyn Sink, prober: &str, contact: &str, to: SessionId) {
         let Some(contact) = jid(contact) else { return };
         let Some(account) = self.local_place(&contact).and_then(|p| self.account(p)) else { return };
-        if !account.shows_presence_to(prober) || self.blocks(account, prober) {
+        let blocks = |jid: &str| self.blocks(account, jid);
+        if !account.shows_presence_to(prober)
+            || blocks(prober)
+            || self.session(to).is_some_and(|s| blocks(s.jid.as_str()))
+        {
             return;
         }
         for session in account.sessions.iter().filter_map(|s| self.session(*s)) {
@@ -278,7 +282,9 @@ impl Hub {
                 self.forged(stanza, to.bare(), &mut cut);
                 let lang = self.session(origin.session).and_then(|s| s.lang.as_deref());
                 for target in targets {
-                    if let Some(out) = sink.must(target) {
+                    // It is dropped if there is no room: it must not be in a stranger's power to have
+                    // a slow session closed.
+                    if let Some(out) = sink.outbox(target) {
                         stanza.stamp(out, Some(&origin.jid), Some(to.as_str()), lang, &cut);
                     }
                 }

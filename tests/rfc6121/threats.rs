@@ -396,3 +396,78 @@ fn e8_a_new_owner_inherits_nothing() {
     w.send(juliet, "<presence><show>chat</show></presence>");
     w.nothing(romeo);
 }
+
+/// B8: a probe tells nobody whether there is such an account, not even who has asked to see it.
+#[test]
+fn probes_tell_nobody_who_exists() {
+    let mut w = World::new(&["mallory", "juliet"]);
+    let mallory = w.login("mallory", "m");
+    let mut seen = Vec::new();
+    for name in ["juliet", "nobody"] {
+        for asked in [false, true] {
+            if asked {
+                w.send(mallory, &format!("<presence type='subscribe' to='{name}@hub.test'/>"));
+                w.drop_all();
+            }
+            w.send(mallory, &format!("<presence type='probe' to='{name}@hub.test'/>"));
+            let got = w.got(mallory);
+            seen.push(got.iter().map(|g| g.short().replace(name, "X")).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!(seen[..2], seen[2..]);
+    assert!(seen[0].is_empty() && seen[1].iter().any(|s| s.contains("unsubscribed")), "{seen:?}");
+}
+
+/// XEP-0191 §5: one blocked resource does not learn of us by coming online, either.
+#[test]
+fn a_blocked_resource_sees_nothing_at_login() {
+    let mut w = World::new(&["juliet", "romeo"]);
+    w.acquaint("juliet", "romeo", stonechat::store::change::Subscription::Both);
+    let juliet = w.login("juliet", "j");
+    let block = "<block xmlns='urn:xmpp:blocking'><item jid='romeo@hub.test/bad'/></block>";
+    w.iq(juliet, "set", "", block);
+    for (resource, sees) in [("bad", 0), ("good", 1)] {
+        let romeo = w.bound("romeo", resource);
+        w.send(romeo, "<presence/>");
+        let all = w.got(romeo);
+        assert_eq!(all.iter().filter(|g| g.from().starts_with("juliet")).count(), sees, "{all:?}");
+    }
+}
+
+/// E1: what one session has under way is bounded in bytes as well as in number.
+#[test]
+fn large_jobs_count_for_more() {
+    let mut w = World::with(&["romeo", "juliet"], |l| l.jobs_per_session = 8);
+    let romeo = w.login("romeo", "a");
+    w.held = true;
+    let message =
+        |to: &str, n: usize| format!("<message to='{to}@hub.test'><body>{}</body></message>", "x".repeat(n));
+    for to in ["juliet", "nobody"] {
+        for (n, times) in [(100, 8), (20_000, 2), (200_000, 1)] {
+            for _ in 0..times {
+                assert!(!w.hub.congested(romeo), "{to} {n}");
+                w.hear(romeo, &message(to, n));
+            }
+            assert!(w.hub.congested(romeo), "{to} {n}");
+            w.release();
+            w.held = true;
+            assert!(!w.hub.congested(romeo), "{to} {n}");
+        }
+    }
+    w.hub.limits.jobs_per_session = 0;
+    assert!(!w.hub.congested(romeo), "0 is as few as there can be");
+}
+
+/// RFC 6120 §8.1.2.1: a client that came by another of our names may call itself by it.
+#[test]
+fn from_under_another_name() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    for from in ["romeo@10.0.0.1/a", "romeo@hub"] {
+        w.send(romeo, &format!("<message from='{from}' to='juliet@hub.test'><body>x</body></message>"));
+        assert_eq!(w.one(juliet).from(), "romeo@hub.test/a");
+    }
+    w.send(romeo, "<message from='juliet@10.0.0.1' to='juliet@hub.test'><body>x</body></message>");
+    assert!(w.ended(romeo).is_some());
+    w.nothing(juliet);
+}
