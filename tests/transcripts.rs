@@ -41,7 +41,8 @@
 //! bob> <message …>…</message>           the next that bob gets is this, compared as XML: the order of
 //!                                       attributes and the way namespaces are declared do not matter.
 //!                                       * is any value, {name} any value that is captured, or the one that
-//!                                       was; ... is any further children
+//!                                       was; ... is any further children.
+//!                                       {stanzas} is the namespace of stanza error conditions
 //! bob> open                             the hub's usual stream header
 //! bob> nothing                          nothing waits for bob
 //! bob> ...                              whatever waits for bob is dropped
@@ -49,9 +50,10 @@
 //! bob> cut                              the connection is closed without a word
 //!
 //! wait 10s                              time goes by (ms, s, m, h, d)
-//! delay store, release store            the disk is slow: what has to be written waits
+//! delay store, release store [JOBS]     the disk is slow: what has to be written or read waits; it goes on,
+//!                                       or does no more than so many jobs
 //! break store, mend store               the disk refuses to write
-//! stall bob, resume bob                 bob's system takes no bytes
+//! stall bob [BYTES], resume bob         bob's system takes no bytes any more, or only so many; it takes all
 //! restart                               the power fails; the hub starts again with what the store has
 //! ```
 //!
@@ -61,8 +63,12 @@
 
 #[path = "transcripts/runner/connection.rs"]
 mod connection;
+#[path = "transcripts/runner/passwords.rs"]
+mod passwords;
 #[path = "transcripts/runner/pattern.rs"]
 mod pattern;
+#[path = "transcripts/runner/ring.rs"]
+mod ring;
 #[path = "transcripts/runner/script.rs"]
 mod script;
 #[path = "transcripts/runner/world.rs"]

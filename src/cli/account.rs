@@ -3,6 +3,7 @@
 use super::config::{Config, directory, private};
 use super::exit::{Exit, Failure};
 use super::terminal::{self, complain};
+use crate::jid::Jid;
 use crate::net::cert::parse_pin;
 use crate::net::client::wait::{Backoff, Cut, Signals, block_on, sleep};
 use crate::net::client::{Direction, Error, Options, Security, Session};
@@ -280,10 +281,14 @@ impl Account {
                 password.into_string().map_err(|_| Failure::usage("STONECHAT_PASSWORD is not UTF-8"))?;
             return Ok(Secret::new(password));
         }
-        if let Some(file) = config.get("password-file") {
+        // The file's password is for the file's user: another's server has no business with it.
+        let same = config.get("user").is_none_or(|user| {
+            Jid::parse(user).is_ok_and(|user| Jid::parse(jid).is_ok_and(|jid| jid.bare() == user.bare()))
+        });
+        if let (true, Some(file)) = (same, config.get("password-file")) {
             return read_password(file, quiet);
         }
-        if let Some(password) = config.get("password") {
+        if let (true, Some(password)) = (same, config.get("password")) {
             return Ok(Secret::new(password));
         }
         prompt(&format!("Password of {}: ", terminal::line(jid)))?.ok_or_else(|| {

@@ -350,33 +350,40 @@ impl Local for Invite {
         let days = self.days.to_string();
         let name = self.name.unwrap_or_default();
         let uri = order(&data(self.data), None, &["invite", &days, &name])?;
-        let out = Out::new(false);
-        if !self.no_qr && std::io::stdout().is_terminal() {
-            out.line(&qr(&uri))?;
+        let (uri, warning) = uri.split_once('\n').unwrap_or((&uri, ""));
+        if !warning.is_empty() {
+            super::terminal::complain(warning);
         }
-        out.line(&uri)?;
+        let out = Out::new(false);
+        if !self.no_qr {
+            out.line(&qr(uri, std::io::stdout().is_terminal()))?;
+        }
+        out.line(uri)?;
         Ok(Exit::Ok)
     }
 }
 
-/// Two rows of modules to a line of half blocks, dark on light whatever the terminal's colours are.
-fn qr(text: &str) -> String {
+/// Two rows of modules to a line of half blocks. On a terminal dark on light, whatever its colours
+/// are; elsewhere without colours, made for light on dark.
+fn qr(text: &str, colours: bool) -> String {
     let Ok(code) = qrcodegen::QrCode::encode_text(text, qrcodegen::QrCodeEcc::Low) else {
         return String::new();
     };
     let (size, quiet) = (code.size(), 2);
+    let (start, end) = if colours { ("\x1b[30;47m", "\x1b[0m\n") } else { ("", "\n") };
+    let ink = |x, y| code.get_module(x, y) == colours;
     let mut out = String::new();
     for y in (-quiet..size + quiet).step_by(2) {
-        out.push_str("\x1b[30;47m");
+        out.push_str(start);
         for x in -quiet..size + quiet {
-            out.push(match (code.get_module(x, y), code.get_module(x, y + 1)) {
+            out.push(match (ink(x, y), ink(x, y + 1)) {
                 (true, true) => '█',
                 (true, false) => '▀',
                 (false, true) => '▄',
                 (false, false) => ' ',
             });
         }
-        out.push_str("\x1b[0m\n");
+        out.push_str(end);
     }
     out
 }
@@ -386,16 +393,14 @@ fn qr(text: &str) -> String {
 #[argh(
     subcommand,
     name = "backup",
-    example = "stonechat backup hub.backup\n  stonechat backup hub.backup --restore --data NEWDIR",
+    example = "stonechat backup hub.backup",
+    note = "To have it back: stonechat restore hub.backup --data NEWDIR",
     note = "The file holds everybody's messages and login keys: keep it as you would keep the hub."
 )]
 pub struct Backup {
     /// the file; it must not exist yet
     #[argh(positional)]
     file: String,
-    /// make a data directory from the file instead; it must not exist yet
-    #[argh(switch)]
-    restore: bool,
     /// the hub's data directory
     #[argh(option, arg_name = "dir")]
     data: Option<String>,
@@ -404,13 +409,42 @@ pub struct Backup {
 impl Local for Backup {
     fn run(self) -> Result<Exit, Failure> {
         let data = data(self.data);
-        if self.restore {
-            crate::store::restore(Path::new(&self.file), &data)
-                .map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
-            return say(&format!("{} is a hub's data now: stonechat serve --data {0}", data.display()));
-        }
         let file = std::path::absolute(&self.file).map_err(|e| Failure::io(&self.file, &e))?;
         say(&order(&data, None, &["backup", &file.to_string_lossy()])?)
+    }
+}
+
+/// Make a data directory from a backup.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "restore",
+    example = "stonechat restore hub.backup --data /var/lib/stonechat",
+    note = "The directory must not hold a hub's data yet."
+)]
+pub struct Restore {
+    /// the file that stonechat backup has made
+    #[argh(positional)]
+    file: String,
+    /// the data directory to make
+    #[argh(option, arg_name = "dir")]
+    data: Option<String>,
+}
+
+impl Local for Restore {
+    fn run(self) -> Result<Exit, Failure> {
+        let data = data(self.data);
+        let io = |e: crate::store::Failed| Failure::new(Exit::Io, e.to_string());
+        crate::store::restore(Path::new(&self.file), &data).map_err(io)?;
+        // The authority's files, so that pins last.
+        let store = Store::open(&data).map_err(io)?;
+        for name in crate::net::cert::FILES {
+            if let Some(bytes) = store.meta_get(name).map_err(io)? {
+                crate::net::cert::write_file(&data.join(name), &bytes)
+                    .map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
+            }
+        }
+        say(&format!("{} holds what was in {}: stonechat serve --data {0}", data.display(), self.file))
     }
 }
 

@@ -68,7 +68,8 @@ impl Log for Stderr {
                 Level::Debug | Level::Trace => "<7>",
             });
         } else if record.target() != BARE {
-            let now = humantime::format_rfc3339_millis(SystemTime::now());
+            // A clock before 1970 can't be written.
+            let now = humantime::format_rfc3339_millis(SystemTime::now().max(SystemTime::UNIX_EPOCH));
             line.push_str(&format!("{now} {:<5} ", record.level().as_str().to_lowercase()));
         }
         if missed > 0 {

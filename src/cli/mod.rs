@@ -3,7 +3,7 @@
 mod account;
 mod admin;
 mod args;
-mod config;
+pub mod config;
 mod disco;
 mod exec;
 pub mod exit;
@@ -11,7 +11,7 @@ mod iq;
 mod json;
 mod listen;
 mod log;
-mod options;
+pub mod options;
 mod passwd;
 mod ping;
 mod presence;
@@ -36,6 +36,7 @@ const ALL: &[Command] = &[
     Command::local::<admin::Status>(),
     Command::local::<admin::Log>(),
     Command::local::<admin::Backup>(),
+    Command::local::<admin::Restore>(),
     Command::local::<admin::Limits>(),
     Command::local::<admin::Xeps>(),
     Command::client::<send::Send>(),

@@ -18,6 +18,8 @@ pub struct Options {
     pub aliases: Vec<String>,
     /// STARTTLS listeners.
     pub c2s: Vec<SocketAddr>,
+    /// Listeners that nobody asked for by name: they may be missing, if others are there.
+    pub defaults: Vec<SocketAddr>,
     /// Direct TLS listeners.
     pub c2s_tls: Vec<SocketAddr>,
     /// Listeners that do not require TLS.
@@ -115,6 +117,7 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
         domain: None,
         aliases: Vec::new(),
         c2s: vec![any(5222)],
+        defaults: vec![any(5222), any(5223)],
         c2s_tls: vec![any(5223)],
         c2s_plain: Vec::new(),
         cert: None,
@@ -130,7 +133,11 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
         let switch = SWITCHES.contains(&name.as_str());
         let known = switch || LISTS.contains(&name.as_str()) || SINGLE.contains(&name.as_str());
         if !known {
-            return Err(wrong(place, &format!("there is no option {name:?}{}", nearest(name))));
+            let hint = match name.split_once('=') {
+                Some((name, value)) => format!("; write it with a space: {name} {value}"),
+                None => nearest(name),
+            };
+            return Err(wrong(place, &format!("there is no option {name:?}{hint}")));
         }
         if !switch && value.is_empty() {
             return Err(wrong(place, &format!("{name} needs a value: {}", example(name))));
@@ -167,8 +174,8 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
                     &format!("this version has no {name} listener yet; leave the option out"),
                 ));
             }
-            "cert" => cert = Some(PathBuf::from(value)),
-            "key" => key = Some(PathBuf::from(value)),
+            "cert" => cert = Some((PathBuf::from(value), place)),
+            "key" => key = Some((PathBuf::from(value), place)),
             "registration" => {
                 options.registration = match value.as_str() {
                     "closed" => Registration::Closed,
@@ -207,9 +214,14 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
         replaced.push(name);
     }
     options.cert = match (cert, key) {
-        (Some(cert), Some(key)) => Some((cert, key)),
+        (Some((cert, _)), Some((key, _))) => Some((cert, key)),
         (None, None) => None,
-        _ => return Err(Failure::usage("--cert and --key go together: the chain and its key, both PEM")),
+        (Some((_, place)), None) => {
+            return Err(wrong(place, "cert goes with key: the chain and its key, both PEM; add key FILE"));
+        }
+        (None, Some((_, place))) => {
+            return Err(wrong(place, "key goes with cert: the chain and its key, both PEM; add cert FILE"));
+        }
     };
     Ok(options)
 }
@@ -246,15 +258,26 @@ fn example(name: &str) -> &'static str {
 
 /// The known name that is spelled most like this one.
 fn nearest(name: &str) -> String {
-    let common = |a: &str| {
-        let same = a.bytes().zip(name.bytes()).take_while(|(x, y)| x == y).count();
-        same * 2 + usize::from(a.len() == name.len()) + usize::from(name.contains(a) || a.contains(name)) * 3
-    };
     let all = LISTS.iter().chain(SWITCHES).chain(SINGLE);
-    match all.max_by_key(|a| common(a)) {
-        Some(best) if common(best) >= 4 => format!("; did you mean {best}?"),
+    match all.map(|known| (distance(known, name), known)).min() {
+        Some((d, best)) if d <= 2 => format!("; did you mean {best}? For example: {}", example(best)),
         _ => "; stonechat serve --help lists them".to_owned(),
     }
+}
+
+/// How many letters have to be put in, taken out or changed (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = std::mem::replace(row.first_mut().unwrap_or(&mut 0), i + 1);
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
+            let up = *cell;
+            *cell = (corner + usize::from(x != y)).min(up + 1).min(left + 1);
+            (corner, left) = (up, *cell);
+        }
+    }
+    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

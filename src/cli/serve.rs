@@ -151,6 +151,7 @@ impl Local for Serve {
         store.set_max_accounts(options.limits.accounts);
         let names = names(&store, &options)?;
         let identity = identity(&options, &names)?;
+        keep_keys(&store, &options.data)?;
         let secret = secret(&store)?;
         let now = net::ring::now(started);
         let boot = u32::from_le_bytes(net::random());
@@ -160,9 +161,15 @@ impl Local for Serve {
         let tls =
             ServerTls::new(&identity, &["xmpp-client"], ask_clients.clone(), &net::tls::Clock::system())
                 .map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
-        let shared = Shared::new(hub, store, tls, settings, ask_clients, started);
-        let main = run(shared.clone(), flags, options, names, identity, secret);
-        let stop = smol::block_on(shared.run_until(main))?;
+        let executor = Rc::new(smol::LocalExecutor::new());
+        let shared = Shared::new(hub, store, tls, settings, ask_clients, &executor, started);
+        let main = run(shared, flags, options, names, identity, secret);
+        // A task like all others: polled when it is woken, not at every turn.
+        let stop = smol::block_on(executor.run(executor.spawn(main)));
+        // With the executor go all tasks, and with the last of them the store, which writes what it
+        // has put off and closes its files.
+        drop(executor);
+        let stop = stop?;
         Ok(match stop {
             Stop::Asked => Exit::Ok,
             Stop::Broken => Exit::Internal,
@@ -183,9 +190,17 @@ async fn run(
     let lists =
         [(Mode::Starttls, &options.c2s), (Mode::Direct, &options.c2s_tls), (Mode::Plain, &options.c2s_plain)];
     let mut open = Vec::new();
+    let asked = lists.iter().any(|(_, l)| l.iter().any(|a| !options.defaults.contains(a)));
     for (mode, addresses) in lists {
         for address in addresses {
-            let listener = listener(*address)?;
+            let listener = match listener(*address) {
+                Ok(listener) => listener,
+                Err(why) if asked && options.defaults.contains(address) => {
+                    log::warn!("{}; going on without it, --no-c2s leaves it out", why.line);
+                    continue;
+                }
+                Err(why) => return Err(why),
+            };
             let at = listener.get_ref().local_addr().unwrap_or(*address);
             open.push((mode, at));
             shared.spawn(listen::accept(shared.clone(), listener, mode));
@@ -362,6 +377,19 @@ fn secret(store: &Store) -> Result<[u8; 32], Failure> {
     Ok(secret)
 }
 
+/// The authority's files go into the data, so that a backup has them: a restored hub that made new
+/// ones would break every pin.
+fn keep_keys(store: &Store, data: &Path) -> Result<(), Failure> {
+    let io = |e: store::Failed| Failure::new(Exit::Io, e.to_string());
+    for name in cert::FILES {
+        let Ok(bytes) = std::fs::read(data.join(name)) else { continue };
+        if store.meta_get(name).map_err(io)?.is_none_or(|kept| *kept != *bytes) {
+            store.meta_put(name, &bytes).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
 fn settings(options: &Options, hub: &Hub, secret: [u8; 32]) -> Settings {
     Settings {
         domain: hub.names.domain.clone(),
@@ -372,6 +400,7 @@ fn settings(options: &Options, hub: &Hub, secret: [u8; 32]) -> Settings {
         max_bytes_early: options.limits.early_bytes as usize,
         max_bytes: options.limits.stanza_bytes as usize,
         idle_seconds: 0,
+        login_tries: u8::try_from(options.limits.login_tries).unwrap_or(u8::MAX),
         secret,
         iterations: net::desk::ITERATIONS,
     }
@@ -405,7 +434,8 @@ fn greet(names: &Names, open: &[(Mode, SocketAddr)], identity: &Identity, data: 
     let mut hosts: Vec<&str> = names.aliases.iter().map(|a| &**a).filter(|a| *a != "localhost").collect();
     hosts.truncate(6);
     line(format!("  host names   {domain} {}", hosts.join(" ")));
-    line(format!("  certificate  --pin {}", identity.pin()));
+    line(format!("  fingerprint  SHA-256 {}", identity.fingerprint()));
+    line(format!("  key          --pin {}", identity.pin()));
     line(format!(
         "  CA           {} (clients that check certificates want this file)",
         data.join("ca.pem").display()

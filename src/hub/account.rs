@@ -98,6 +98,8 @@ pub struct Session {
     pub pending: u32,
     /// What it sent that waits for an account to be read.
     pub parked: u32,
+    /// Messages for it wait in the store: what comes now stands behind them (RFC 6120 §10.1).
+    pub behind: bool,
     /// A new password of its user's is being made into keys, which is a worker's time (XEP-0077).
     pub rekeying: bool,
 }

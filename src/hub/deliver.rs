@@ -1,7 +1,7 @@
 //! The straight way of a stanza: from a session (RFC 6120 §8.1, §10; RFC 6121 §8.1) to an address
 //! of ours (RFC 6121 §8.5), as one match in the RFC's order.
 
-use super::account::Session;
+use super::account::{Account, Session};
 use super::extension::{Copy, Target};
 use super::subscription::Verb;
 use super::talk::{Parked, SessionId, Sink, Then};
@@ -298,9 +298,11 @@ impl Hub {
             self.forged(stanza, account, &mut cut);
             self.stamp_message(&mut packet, origin, to.as_str(), account, stanza, &cut, &id);
         }
-        let mut taken = 0;
+        let (mut taken, mut waits) = (0, false);
         for target in targets {
-            if let Some(out) = sink.outbox(*target) {
+            if self.stands_behind(*target, place, stanza, packet.len()) {
+                waits = true;
+            } else if let Some(out) = sink.outbox(*target) {
                 out.extend_from_slice(&packet);
                 taken += 1;
             }
@@ -309,10 +311,30 @@ impl Hub {
         self.copies(sink, origin, to, stanza, place, targets, &id, Some(&packet));
         self.packet = packet;
         self.cut = cut;
-        if taken == 0 {
-            // Every reader of it is too slow or just gone: it is kept, or comes back.
-            self.put_aside(sink, origin, to, stanza, place, &id);
+        if taken == 0 || waits {
+            // Every reader of it is too slow or just gone, or one has others to read before: it is
+            // kept, or comes back.
+            let kept = self.put_aside(sink, origin, to, stanza, place, &id);
+            for target in targets.iter().filter(|_| kept && !waits) {
+                // It is read out when they are drained.
+                self.behind(*target, self.session(*target).is_some_and(|s| s.priority() >= Some(0)));
+            }
         }
+    }
+
+    /// Whether a message must go to the store because others for that session are there still, and
+    /// there is room for it.
+    fn stands_behind(&self, session: SessionId, place: u32, stanza: &Stanza<'_>, size: usize) -> bool {
+        self.session(session).is_some_and(|s| s.behind)
+            && self.account(place).is_some_and(|a| a.offline.0 > 0 && self.has_room(a, size as u64))
+            && !matches!(&*stanza.type_(), "error" | "headline" | "groupchat")
+            && worth_keeping(stanza)
+    }
+
+    /// Whether one more message can be put aside.
+    fn has_room(&self, account: &Account, size: u64) -> bool {
+        u64::from(account.offline.0) < self.limits.offline_messages
+            && account.offline.1.saturating_add(size) <= self.limits.offline_bytes
     }
 
     /// XEP-0280 §7, §8: a message that was delivered or kept goes to the other sessions of both
@@ -426,13 +448,12 @@ impl Hub {
             delay(w, &domain, at.unix_ms);
         });
         self.cut = cut;
-        let (max, max_bytes) = (self.limits.offline_messages, self.limits.offline_bytes);
-        let Some(account) = self.account_mut(place) else { return false };
         let size = bytes.len() as u64;
-        if u64::from(account.offline.0) >= max || account.offline.1.saturating_add(size) > max_bytes {
+        if !self.account(place).is_some_and(|account| self.has_room(account, size)) {
             bounce(self, sink, origin, stanza, Condition::ServiceUnavailable);
             return false;
         }
+        let Some(account) = self.account_mut(place) else { return false };
         account.offline.0 += 1;
         account.offline.1 += size;
         let change = Change::OfflinePut { account: account.id, stanza: bytes.into() };
@@ -450,22 +471,40 @@ impl Hub {
     }
 
     /// Sends what was put aside to a session that has become available (XEP-0160 §2), a batch at a
-    /// time: the next one is read, and the last one forgotten, when the session has taken it.
+    /// time: the next one is read, and the last one forgotten, when the session has taken it. What
+    /// comes for it meanwhile is put aside as well.
     pub(super) fn fetch_offline(&mut self, sink: &mut dyn Sink, id: SessionId) {
-        let Some(place) = self.session(id).map(|s| s.account) else { return };
+        let Some(session) = self.session(id) else { return };
+        let (place, wants) = (session.account, session.priority() >= Some(0));
         let Some(account) = self.account_mut(place) else { return };
-        if account.offline.0 == 0 || account.fetching.is_some() {
+        if account.fetching == Some(id) {
             return;
         }
+        let nothing = account.offline.0 == 0 || account.fetching.is_some();
+        if nothing || !wants {
+            return self.behind(id, false);
+        }
         account.fetching = Some(id);
-        let ask = Ask::Offline { account: account.id, after: 0, max: 256, bytes: 131_072 };
+        let account = account.id;
+        self.behind(id, true);
+        let ask = Ask::Offline { account, after: 0, max: 256, bytes: 131_072 };
         let then: Then = Box::new(move |hub, sink, answer| {
-            let Answer::Offline { messages, .. } = answer else { return };
+            // It may be gone, and another may be at it.
+            if hub.account(place).is_none_or(|a| a.fetching != Some(id)) {
+                return;
+            }
+            let messages = match answer {
+                Answer::Offline { messages, .. } => messages,
+                Answer::Failed(why) => {
+                    log::error!("store: {why}");
+                    Vec::new()
+                }
+                _ => Vec::new(),
+            };
             let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
             for (number, message) in &messages {
-                if !hub.send(sink, id, message) {
-                    break;
-                }
+                let Some(out) = sink.outbox(id) else { break };
+                out.extend_from_slice(message);
                 up_to = Some(*number);
                 count += 1;
                 size += message.len() as u64;
@@ -475,11 +514,21 @@ impl Hub {
                 if let Some(account) = hub.account_mut(place) {
                     account.fetching = None;
                 }
+                if messages.is_empty() {
+                    hub.behind(id, false);
+                }
                 return;
             };
             sink.taken(id, Box::new(move |hub, sink| hub.offline_taken(sink, id, place, up_to, count, size)));
         });
         self.store_for(sink, id, Vec::new(), ask, then);
+    }
+
+    /// Notes whether messages for a session wait in the store.
+    fn behind(&mut self, id: SessionId, behind: bool) {
+        if let Some(session) = self.session_mut(id) {
+            session.behind = behind;
+        }
     }
 
     fn offline_taken(

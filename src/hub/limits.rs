@@ -56,7 +56,7 @@ limits! {
     attributes: 64, Size, "per tag", "attributes on one tag; the check for doubles is quadratic";
     declarations: 256, Size, "per stanza", "namespace declarations in one stanza; parsers pay quadratic time for them";
     elements: 10_000, Size, "per stanza", "elements in one stanza; a tree costs many times its bytes";
-    login_seconds: 30, Size, "seconds", "from accept to a bound resource, whatever is sent in between";
+    login_seconds: 120, Size, "seconds", "from accept to a bound resource, whatever is sent in between; a person may be reading a certificate";
     close_seconds: 5, Size, "seconds", "to wait for the peer's </stream> after ours";
     stall_seconds: 60, Size, "seconds", "a reader that takes nothing for so long is cut off";
     outbox_bytes: 1_048_576, Size, "bytes", "waiting for one slow reader; four full-size stanzas";
@@ -78,7 +78,6 @@ limits! {
     vcard_bytes: 131_072, Size, "bytes", "a vCard with a small photo (XEP-0054)";
     private_bytes: 65_536, Size, "bytes", "one private element (XEP-0049); bookmarks of a lifetime";
     private_total: 1_048_576, Count, "bytes", "private elements of one account, all together; there can be any number of them";
-    invite_days: 7, Size, "days", "how long an invitation is good unless told otherwise";
     cached_accounts: 256, Size, "accounts", "kept in memory after their last session, for offline delivery";
 }
 

@@ -371,7 +371,9 @@ impl Hub {
         except: Option<SessionId>,
         why: &stream::Error,
     ) {
-        let sessions = self.account(place).map(|a| a.sessions.clone()).unwrap_or_default();
+        let Some(account) = self.account(place) else { return };
+        sink.revoke(account.jid.local().unwrap_or(""));
+        let sessions = account.sessions.clone();
         for id in sessions.into_iter().filter(|id| Some(*id) != except) {
             self.closed(sink, id);
             sink.close(id, why.clone());
@@ -467,6 +469,7 @@ impl Hub {
             directed: Vec::new(),
             pending: 0,
             parked: 0,
+            behind: false,
             rekeying: false,
         }));
         self.live_sessions += 1;
@@ -505,6 +508,13 @@ impl Hub {
             let change = Change::LastSeen { account: account.id, time: now, status };
             sink.store(vec![change], Ask::Nothing, Box::new(|_, _, _| {}));
             self.let_go(session.account);
+        } else if account.offline.0 > 0 {
+            // What this session has not taken is for another that is there.
+            let mut others = Vec::new();
+            self.each(session.account, |s| s.priority() >= Some(0), &mut others);
+            if let Some(other) = others.first() {
+                self.fetch_offline(sink, *other);
+            }
         }
     }
 
@@ -579,7 +589,7 @@ impl Hub {
 
     /// Sends a whole stanza to a session; one that is gone or full does not get it.
     pub fn send(&mut self, sink: &mut dyn Sink, to: SessionId, packet: &[u8]) -> bool {
-        match sink.outbox(to) {
+        match sink.must(to) {
             Some(out) => {
                 out.extend_from_slice(packet);
                 true
@@ -623,7 +633,7 @@ impl Hub {
     /// Judges and views bytes of our own again (parked, stored or made here).
     fn view<R>(&mut self, text: &str, with: impl FnOnce(&mut Hub, &Stanza<'_>) -> R) -> Option<R> {
         let mut scan = std::mem::take(&mut self.scan);
-        let judged = scan.element(text.as_bytes(), &Scope::default(), &Caps::default());
+        let judged = scan.element(text.as_bytes(), &Scope::default(), &Caps::judged_before());
         let result = match judged {
             Ok(text) => Stanza::new(text, &scan).map(|stanza| with(self, &stanza)),
             Err(_) => None,

@@ -3,11 +3,11 @@
 use super::account::Available;
 use super::deliver::verb;
 use super::subscription::{State, Verb, inbound, outbound};
-use super::talk::{SessionId, Sink};
+use super::talk::{SessionId, Sink, Then};
 use super::{Hub, Origin, bounce, jid};
 use crate::jid::Jid;
 use crate::stanza::{Condition, Error, Stanza, child_text};
-use crate::store::change::{Change, Item, Subscription};
+use crate::store::change::{Ask, Change, Item, Subscription};
 use crate::xml::Writer;
 
 /// What `<presence` is followed by once an address is known: the way one presence goes to many.
@@ -34,7 +34,9 @@ impl Hub {
             Err(error) => return bounce(self, sink, origin, stanza, error),
         };
         let mut text = Vec::with_capacity(stanza.text().len());
-        stanza.stamp(&mut text, None, None, session.lang.as_deref(), &[]);
+        let mut cut = Vec::new();
+        self.forged(stanza, session.jid.bare(), &mut cut);
+        stanza.stamp(&mut text, None, None, session.lang.as_deref(), &cut);
         let Ok(text) = String::from_utf8(text) else { return };
         let place = session.account;
         let Some(session) = self.session_mut(id) else { return };
@@ -57,7 +59,7 @@ impl Hub {
         let Some(account) = self.account(session.account) else { return };
         let text = &presence.text;
         for to in account.sessions.iter().filter_map(|s| self.session(*s)).filter(|s| s.presence.is_some()) {
-            if let Some(out) = sink.outbox(to.id) {
+            if let Some(out) = sink.must(to.id) {
                 stamped(out, session.jid.as_str(), account.jid.as_str(), text);
             }
         }
@@ -86,7 +88,7 @@ impl Hub {
             };
             if wanted
                 && whom(to.jid.as_str())
-                && let Some(out) = sink.outbox(to.id)
+                && let Some(out) = sink.must(to.id)
             {
                 stamped(out, from, contact.as_str(), text);
             }
@@ -109,7 +111,7 @@ impl Hub {
         let own = account.jid.clone();
         // Our own other resources.
         for other in account.sessions.iter().filter(|s| **s != id).filter_map(|s| self.session(*s)) {
-            if let (Some(presence), Some(out)) = (&other.presence, sink.outbox(id)) {
+            if let (Some(presence), Some(out)) = (&other.presence, sink.must(id)) {
                 stamped(out, other.jid.as_str(), own.as_str(), &presence.text);
             }
         }
@@ -136,7 +138,7 @@ impl Hub {
             if contact.resource().is_some_and(|r| r != session.jid.resource()) {
                 continue;
             }
-            if let (Some(presence), Some(out)) = (&session.presence, sink.outbox(to)) {
+            if let (Some(presence), Some(out)) = (&session.presence, sink.must(to)) {
                 stamped(out, session.jid.as_str(), prober, &presence.text);
             }
         }
@@ -167,7 +169,7 @@ impl Hub {
             for to in account.sessions.iter().filter_map(|s| self.session(*s)) {
                 let itself = to.id == id && said.is_some();
                 if (itself || to.presence.is_some())
-                    && let Some(out) = sink.outbox(to.id)
+                    && let Some(out) = sink.must(to.id)
                 {
                     stamped(out, from.as_str(), account.jid.as_str(), &text);
                 }
@@ -272,10 +274,12 @@ impl Hub {
                     Some(resource) => targets.extend(self.resource(place, resource)),
                     None => self.each(place, |s| s.presence.is_some(), &mut targets),
                 }
+                let mut cut = Vec::new();
+                self.forged(stanza, to.bare(), &mut cut);
                 let lang = self.session(origin.session).and_then(|s| s.lang.as_deref());
                 for target in targets {
-                    if let Some(out) = sink.outbox(target) {
-                        stanza.stamp(out, Some(&origin.jid), Some(to.as_str()), lang, &[]);
+                    if let Some(out) = sink.must(target) {
+                        stanza.stamp(out, Some(&origin.jid), Some(to.as_str()), lang, &cut);
                     }
                 }
             }
@@ -347,17 +351,31 @@ impl Hub {
         let to = to.into_owned();
         let seen = matches!(state, State::From | State::FromPendingOut | State::Both);
         let seen_next = matches!(next, State::From | State::FromPendingOut | State::Both);
+        // §3.2.2: that we are gone comes while the contact still may see us.
+        if seen && !seen_next {
+            self.unavailable_to(sink, own.as_str(), &contact);
+        }
         self.route(sink, &bare, &to, stanza);
-        // §3.1.5: the contact now sees us. §3.2.2: it no longer does.
+        // §3.1.5: the contact now sees us.
         if seen_next && !seen {
             self.show_all(sink, place, &contact);
-        } else if seen && !seen_next {
-            self.unavailable_to(sink, own.as_str(), &contact);
         }
     }
 
-    /// §3.1.5: the presence of each available resource.
-    fn show_all(&self, sink: &mut dyn Sink, place: u32, contact: &str) {
+    /// §3.1.5: the presence of each available resource, behind the roster pushes of both sides
+    /// (§3.1.6), which wait for the disk: a client has no use for presence of somebody whom it does
+    /// not know to be a contact yet.
+    fn show_all(&mut self, sink: &mut dyn Sink, place: u32, contact: &str) {
+        let contact: Box<str> = contact.into();
+        let then: Then = Box::new(move |hub, sink, _| {
+            if hub.account(place).is_some_and(|a| a.shows_presence_to(&contact)) {
+                hub.show_now(sink, place, &contact);
+            }
+        });
+        sink.store(Vec::new(), Ask::Nothing, then);
+    }
+
+    fn show_now(&self, sink: &mut dyn Sink, place: u32, contact: &str) {
         let Some(account) = self.account(place) else { return };
         for session in account.sessions.iter().filter_map(|s| self.session(*s)) {
             if let Some(presence) = &session.presence {
@@ -513,18 +531,23 @@ impl Hub {
         }
     }
 
-    /// Keeps, or drops when nothing is left of it, a roster item that a subscription has changed.
+    /// Keeps, or drops when nothing is left of it, a roster item that a subscription has changed. What
+    /// clients see nothing of (a request that waits) is no new version and is not pushed (§2.1.6, §3.1.3).
     fn put_item(&mut self, sink: &mut dyn Sink, place: u32, item: Item) {
         let Some(account) = self.account_mut(place) else { return };
-        if !item.listed && item.pending.is_none() && !item.approved {
+        let (id, version) = (account.id, account.version);
+        let seen = |item: &Item| item.listed.then(|| Item { pending: None, ..item.clone() });
+        let change = if !item.listed && item.pending.is_none() && !item.approved {
             account.roster.remove(&item.jid);
-            account.version += 1;
-            let change =
-                Change::RosterRemove { account: account.id, version: account.version, jid: item.jid };
-            return self.persist(sink, SessionId::NONE, vec![change], Vec::new(), None, place);
-        }
-        account.roster.insert(item.jid.clone(), item.clone());
-        self.push_item(sink, place, item, None);
+            Change::RosterRemove { account: id, version, jid: item.jid }
+        } else {
+            let before = account.roster.insert(item.jid.clone(), item.clone());
+            if before.as_ref().and_then(seen) != seen(&item) {
+                return self.push_item(sink, place, item, None);
+            }
+            Change::RosterPut { account: id, version, item }
+        };
+        self.persist(sink, SessionId::NONE, vec![change], Vec::new(), None, place);
     }
 }
 

@@ -195,12 +195,7 @@ impl Hub {
         account.version += 1;
         let version = version_text(account.id, account.version);
         let change = Change::RosterPut { account: account.id, version: account.version, item: item.clone() };
-        if item.listed {
-            self.push(sink, place, vec![change], &version, request, |w| write_item(w, &item));
-        } else {
-            let session = request.map_or(SessionId::NONE, |r| r.origin.session);
-            self.persist(sink, session, vec![change], Vec::new(), None, place);
-        }
+        self.push(sink, place, vec![change], &version, request, |w| write_item(w, &item));
     }
 
     /// Writes `changes`; then a push to every interested resource, then the result to the one that

@@ -92,6 +92,12 @@ pub trait Sink {
     /// stanza needs another answer (RFC 6121 §8, threats of slow readers).
     fn outbox(&mut self, to: SessionId) -> Option<&mut Vec<u8>>;
 
+    /// As [`Sink::outbox`], for what has no other answer (presence, pushes, results): a session that
+    /// has no room for it would know less than it believes, so it is closed, and starts afresh.
+    fn must(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
+        self.outbox(to)
+    }
+
     /// Has the store write `changes` and answer `ask`, in this order and after all that came
     /// before; then calls `then`.
     fn store(&mut self, changes: Vec<Change>, ask: Ask, then: Then);
@@ -106,6 +112,10 @@ pub trait Sink {
 
     /// Answers [`Input::Bind`].
     fn bound(&mut self, ticket: u64, outcome: Result<(SessionId, &FullJid), stanza::Error>);
+
+    /// Ends the streams that are logging in as an account and have no session yet: what they have
+    /// shown is no longer good.
+    fn revoke(&mut self, localpart: &str);
 
     /// Closes a session's stream with an error (RFC 6120 §4.9). The hub has forgotten it already.
     fn close(&mut self, session: SessionId, error: stream::Error);

@@ -10,9 +10,10 @@ use crate::store::change::{Answer, Ask as StoreAsk};
 use crate::stream::{self, Ask, Condition, Receiving, Security, sasl};
 use crate::xml::{Flow, Kind, Reader, Scope};
 use async_io::{Async, Timer};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// What a listener is for.
@@ -70,6 +71,26 @@ impl Drop for Place {
     }
 }
 
+/// A connection's place on the list of those that have no session yet.
+struct Early {
+    shared: Rc<Shared>,
+    conn: Rc<Conn>,
+}
+
+impl Early {
+    fn new(shared: &Rc<Shared>, conn: &Rc<Conn>) -> Early {
+        shared.early.borrow_mut().push(conn.clone());
+        Early { shared: shared.clone(), conn: conn.clone() }
+    }
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        self.conn.login.take();
+        self.shared.early.borrow_mut().retain(|c| !Rc::ptr_eq(c, &self.conn));
+    }
+}
+
 /// Takes the session out of the tables even when its task fails.
 struct Parting {
     shared: Rc<Shared>,
@@ -90,8 +111,10 @@ pub async fn serve(shared: Rc<Shared>, io: Async<TcpStream>, peer: SocketAddr, m
     let conn = Conn::new(io, peer);
     let parting = Parting { shared: shared.clone(), conn: conn.clone() };
     let negotiation = Negotiation::new(shared.clone(), conn.clone(), mode);
+    let early = Early::new(&shared, &conn);
     let Some((reader, scope)) = Box::pin(negotiation.run()).await else { return };
     place.settled();
+    drop(early);
     let end = Drive::new(shared.clone(), conn.clone(), reader, scope).await;
     let rest = shared.part(&conn);
     drop(parting);
@@ -109,17 +132,23 @@ async fn last_words(shared: &Rc<Shared>, conn: &Rc<Conn>, mut rest: Vec<u8>, end
         }
     }
     rest.extend_from_slice(b"</stream:stream>");
+    goodbye(shared, conn, conn.write_all(&rest)).await;
+}
+
+/// Lets the last be said, then closes; all of it in the time that the peer is given, for it may
+/// neither read nor close.
+async fn goodbye(shared: &Rc<Shared>, conn: &Rc<Conn>, saying: impl Future<Output = io::Result<()>>) {
     let patience = Duration::from_secs(shared.limits().close_seconds);
-    let saying = async {
-        if conn.write_all(&rest).await.is_ok() {
+    let all = async {
+        if saying.await.is_ok() {
             if let Some(tls) = conn.tls.borrow_mut().as_mut() {
                 tls.close_notify();
             }
             let _ = conn.write_all(&[]).await;
+            hang_up(shared, conn).await;
         }
-        hang_up(shared, conn).await;
     };
-    smol::future::or(saying, async {
+    smol::future::or(all, async {
         Timer::after(patience).await;
     })
     .await;
@@ -148,6 +177,8 @@ async fn hang_up(shared: &Rc<Shared>, conn: &Rc<Conn>) {
 pub enum Fail {
     /// Something to say.
     Error(stream::Error),
+    /// The footers are exchanged; only the connection is left to close.
+    Closed,
     /// Nothing to say, or nobody to say it to.
     Gone,
 }
@@ -227,51 +258,32 @@ impl Negotiation {
                 log::debug!("{}: stream error: {error}", self.conn.peer);
                 let mut out = std::mem::take(&mut self.out);
                 self.receiving.fail(&error, &mut out);
-                let patience = Duration::from_secs(self.shared.limits().close_seconds);
-                let saying = async {
-                    if self.conn.write_all(&out).await.is_ok() {
-                        hang_up(&self.shared, &self.conn).await;
-                    }
-                };
-                smol::future::or(saying, async {
-                    Timer::after(patience).await;
-                })
-                .await;
+                goodbye(&self.shared, &self.conn, self.conn.write_all(&out)).await;
+                None
+            }
+            Err(Fail::Closed) => {
+                goodbye(&self.shared, &self.conn, self.conn.write_all(&self.out)).await;
                 None
             }
         }
     }
 
     async fn negotiate(&mut self) -> Result<(), Fail> {
+        let mut next = None;
         if self.mode == Mode::Direct {
-            self.handshake().await?;
+            next = self.handshake().await?;
         }
         loop {
-            let ask = match self.frames(&[])? {
-                Some(ask) => ask,
-                None => {
-                    self.flush().await?;
-                    match self.read().await? {
-                        Some(ask) => ask,
-                        None => continue,
-                    }
-                }
-            };
-            let mut next = Some(ask);
             while let Some(ask) = next.take() {
                 match ask {
-                    Ask::Closed => {
-                        self.flush().await?;
-                        hang_up(&self.shared, &self.conn).await;
-                        return Err(Fail::Gone);
-                    }
+                    Ask::Closed => return Err(Fail::Closed),
                     Ask::StartTls => {
-                        if !self.reader.is_empty() {
+                        if !self.reader.is_blank() {
                             log::info!("{}: bytes in the clear behind <starttls/>", self.conn.peer);
                             return Err(Fail::Gone);
                         }
                         self.flush().await?;
-                        self.handshake().await?;
+                        next = self.handshake().await?;
                     }
                     Ask::Register => super::register::answer(self).await?,
                     Ask::Refused { localpart } => self.refused(localpart.as_deref()).await?,
@@ -295,7 +307,23 @@ impl Negotiation {
                 }
                 self.after_answer();
             }
+            next = self.frames(&[])?;
+            if next.is_none() {
+                self.flush().await?;
+                next = self.read().await?;
+            }
         }
+    }
+
+    /// Waits for something that is not the socket, for as long as there is time to log in and
+    /// nobody ends the connection.
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Fail> {
+        let told = async { Err(ended(&self.conn).await) };
+        let late = async {
+            Timer::at(self.deadline).await;
+            Err(stream::Error::new(Condition::ConnectionTimeout).into())
+        };
+        smol::future::or(told, smol::future::or(async { Ok(work.await) }, late)).await
     }
 
     /// Asks the store or a worker for what SASL wants to know.
@@ -303,7 +331,9 @@ impl Negotiation {
         Ok(match ask {
             Ask::Keys { localpart } => {
                 self.throttle(&localpart).await?;
-                let answer = self.shared.ask(Vec::new(), StoreAsk::Credentials { localpart }).await;
+                *self.conn.login.borrow_mut() = Some(localpart.clone());
+                let asking = self.shared.ask(Vec::new(), StoreAsk::Credentials { localpart });
+                let answer = self.in_time(asking).await?;
                 match answer {
                     Answer::Credentials(Some((id, keys))) => {
                         self.receiving.keys(Some((id, &keys)), &mut self.out)?
@@ -314,16 +344,18 @@ impl Negotiation {
             }
             Ask::Derive { password, salt, iterations, sha } => {
                 let work = move || sasl::derive(&password, &salt, iterations, sha);
-                match self.shared.workers.run(work).await {
+                match self.in_time(self.shared.workers.run(work)).await? {
                     Some(salted) => self.receiving.derived(&salted, &mut self.out)?,
                     None => return Err(stream::Error::new(Condition::InternalServerError).into()),
                 }
             }
             Ask::Owner { spki, .. } => {
-                let owner = match self.shared.ask(Vec::new(), StoreAsk::Owner { spki }).await {
+                let asking = self.shared.ask(Vec::new(), StoreAsk::Owner { spki });
+                let owner = match self.in_time(asking).await? {
                     Answer::Owner(owner) => owner,
                     _ => return Err(stream::Error::new(Condition::InternalServerError).into()),
                 };
+                *self.conn.login.borrow_mut() = owner.clone();
                 self.receiving.owner(owner.as_deref(), &mut self.out)?
             }
             _ => None,
@@ -331,22 +363,27 @@ impl Negotiation {
     }
 
     /// A failed login is answered at once; the next one waits (see [`crate::hub::throttle`]).
-    pub async fn throttle(&mut self, localpart: &str) -> Result<(), Fail> {
+    pub async fn throttle(&self, localpart: &str) -> Result<(), Fail> {
         let (now, step) = (self.shared.now(), self.shared.limits().login_delay_ms);
         let wait = self.shared.throttle.borrow().wait(now, self.conn.peer.ip(), localpart, step);
         if wait > 0 {
-            Timer::after(Duration::from_millis(wait)).await;
+            self.in_time(Timer::after(Duration::from_millis(wait))).await?;
         }
         Ok(())
     }
 
     async fn refused(&mut self, localpart: Option<&str>) -> Result<(), Fail> {
         let name = localpart.unwrap_or("");
-        log::warn!(
-            "{}: login refused for {}; if the password is right, set it again: stonechat user passwd",
-            self.conn.peer,
-            name.escape_debug()
-        );
+        match name {
+            "" => log::warn!(
+                "{}: login refused; for a client certificate: stonechat user certificate",
+                self.conn.peer
+            ),
+            _ => log::warn!(
+                "{}: login refused for {name:?}; to set the password: stonechat user passwd",
+                self.conn.peer
+            ),
+        }
         self.shared.throttle.borrow_mut().failed(self.shared.now(), self.conn.peer.ip(), name);
         Ok(())
     }
@@ -368,15 +405,13 @@ impl Negotiation {
         loop {
             let conn = self.conn.clone();
             let timer = &mut self.timer;
-            let ready = smol::future::or(async { Some(conn.io.readable().await) }, async {
+            let readable = async { Ok(conn.io.readable().await?) };
+            let told = async { Err(ended(&conn).await) };
+            let late = async {
                 timer.await;
-                None
-            })
-            .await;
-            match ready {
-                Some(ready) => ready?,
-                None => return Err(stream::Error::new(Condition::ConnectionTimeout).into()),
-            }
+                Err(stream::Error::new(Condition::ConnectionTimeout).into())
+            };
+            smol::future::or(told, smol::future::or(readable, late)).await?;
             let shared = self.shared.clone();
             let mut scratch = shared.scratch.borrow_mut();
             let Scratch { wire, plain, scan } = &mut *scratch;
@@ -389,9 +424,10 @@ impl Negotiation {
                 Err(e) => return Err(e.into()),
             };
             let wire = wire.get(..n).unwrap_or_default();
-            let bytes = match conn.tls.borrow_mut().as_mut() {
-                Some(tls) => {
-                    let got = tls.feed(wire, plain).map_err(|_| Fail::Gone)?;
+            let fed = conn.tls.borrow_mut().as_mut().map(|tls| tls.feed(wire, plain));
+            let bytes = match fed {
+                Some(fed) => {
+                    let got = fed.inspect_err(|_| conn.alert()).map_err(|_| Fail::Gone)?;
                     if got.closed && got.plain == 0 {
                         return Err(Fail::Gone);
                     }
@@ -417,8 +453,9 @@ impl Negotiation {
         if wrote { Ok(()) } else { Err(Fail::Gone) }
     }
 
-    /// TLS, by STARTTLS or from the start; everything known before it is forgotten.
-    async fn handshake(&mut self) -> Result<(), Fail> {
+    /// TLS, by STARTTLS or from the start; everything known before it is forgotten. What came with
+    /// the handshake's last flight may ask for something already.
+    async fn handshake(&mut self) -> Result<Option<Ask>, Fail> {
         let mut tls = Tls::server(&self.shared.tls).map_err(|_| Fail::Gone)?;
         if let Err(error) = tls::handshake(&mut tls, &self.conn.io, self.deadline).await {
             log::info!("{}: TLS: {error}", self.conn.peer);
@@ -432,16 +469,27 @@ impl Negotiation {
         let mut plain = vec![0; 4096];
         let more = tls.feed(&[], &mut plain).map(|got| got.plain).unwrap_or(0);
         *self.conn.tls.borrow_mut() = Some(tls);
-        if more > 0 {
-            // What came with the handshake's last flight. No ask can come before a header.
-            self.frames(plain.get(..more).unwrap_or_default())?;
-        }
-        Ok(())
+        self.frames(plain.get(..more).unwrap_or_default())
     }
 
     /// The iq that [`Ask::Register`] is about.
     pub fn frame(&self) -> &[u8] {
         &self.frame
+    }
+}
+
+/// Waits until somebody ends the connection from inside.
+async fn ended(conn: &Conn) -> Fail {
+    let end = std::future::poll_fn(|cx| match conn.end.borrow().clone() {
+        Some(end) => Poll::Ready(end),
+        None => {
+            *conn.reader.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        }
+    });
+    match end.await {
+        End::Error(error) => Fail::Error(error),
+        End::Closed | End::Dead => Fail::Gone,
     }
 }
 

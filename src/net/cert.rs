@@ -42,6 +42,9 @@ const CA_KEY: &str = "ca.key";
 const LEAF_CERT: &str = "leaf.pem";
 const LEAF_KEY: &str = "leaf.key";
 
+/// All files of an authority, in its directory.
+pub const FILES: [&str; 4] = [CA_CERT, CA_KEY, LEAF_CERT, LEAF_KEY];
+
 /// What the leaf answers to besides its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
@@ -86,6 +89,12 @@ impl Identity {
     /// The pin as people read it: `sha256:…`.
     pub fn pin(&self) -> String {
         pin_text(&self.spki_sha256)
+    }
+
+    /// SHA-256 of the certificate, as other programs show it to people.
+    pub fn fingerprint(&self) -> String {
+        let hex: Vec<String> = self.cert_sha256.iter().map(|b| format!("{b:02X}")).collect();
+        hex.join(":")
     }
 
     fn new(
@@ -575,7 +584,8 @@ fn warn_if_open(path: &Path) {
 
 /// Whole or not at all, also when the power goes: temporary file (new, 0600), fsync, rename, fsync of
 /// the directory.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
+/// Writes a file that only its owner can read, in the place of what was there, whole or not at all.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
     let failed = |why| Failed::Write { path: path.to_owned(), why };
     let mut tag = [0u8; 8];
     SystemRandom::new().fill(&mut tag).map_err(|_| Failed::NoRandom)?;

@@ -5,7 +5,7 @@ use super::desk::Desk;
 use super::ring::Shared;
 use async_io::{Async, Timer};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -45,7 +45,12 @@ pub async fn serve(shared: Rc<Shared>, listener: Async<UnixListener>) {
         };
         let mine = rustix::process::getuid().as_raw();
         let uid = rustix::net::sockopt::socket_peercred(&stream).map(|c| c.uid.as_raw());
-        if !uid.is_ok_and(|uid| uid == mine || uid == 0) || Rc::strong_count(&busy) > AT_ONCE {
+        if !uid.is_ok_and(|uid| uid == mine || uid == 0) {
+            continue;
+        }
+        if Rc::strong_count(&busy) > AT_ONCE {
+            let mut socket = stream.get_ref();
+            let _ = socket.write(b"-the hub is busy with other orders; try again in a moment");
             continue;
         }
         let (shared, busy) = (shared.clone(), busy.clone());
@@ -100,11 +105,16 @@ pub fn order(dir: &Path, words: &[String]) -> Option<io::Result<Result<String, S
 }
 
 fn converse(mut stream: UnixStream, words: &[String]) -> io::Result<Result<String, String>> {
-    use std::io::{Read, Write};
-    stream.write_all(words.join("\0").as_bytes())?;
-    stream.shutdown(std::net::Shutdown::Write)?;
+    use std::io::Read;
+    // A busy hub answers without having read.
+    let sent = stream.write_all(words.join("\0").as_bytes());
+    let _ = stream.shutdown(std::net::Shutdown::Write);
     let mut reply = String::new();
-    stream.read_to_string(&mut reply)?;
+    let read = stream.read_to_string(&mut reply);
+    if reply.is_empty() {
+        sent?;
+        read?;
+    }
     match (reply.strip_prefix('+'), reply.strip_prefix('-')) {
         (Some(text), _) => Ok(Ok(text.to_owned())),
         (None, Some(text)) => Ok(Err(text.to_owned())),

@@ -9,7 +9,7 @@ use crate::jid::{BareJid, FullJid};
 use crate::stanza;
 use crate::store::Store;
 use crate::store::change::{Answer, Ask, Change, Invite, Keys, Refused};
-use crate::stream::{self, Condition, Secret, sasl};
+use crate::stream::{self, Condition, Registration, Secret, sasl};
 use crate::xep::invite;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -173,6 +173,7 @@ impl Desk {
         }
         // What the old password opened is closed.
         self.with_hub(|hub, sink| {
+            sink.revoke(&local);
             if let Some(place) = hub.find(&local) {
                 hub.revoke(sink, place, None, &stream::Error::new(Condition::Reset));
             }
@@ -182,7 +183,7 @@ impl Desk {
 
     async fn remove(&self, name: &str) -> Outcome {
         let local = self.local(name)?;
-        self.account(&local).await?;
+        let id = self.account(&local).await?;
         // In memory first, so that its contacts can be told.
         let (tell, told) = smol::channel::bounded(1);
         self.with_hub(|hub, sink| {
@@ -197,7 +198,13 @@ impl Desk {
             other => return Err(failed(other)),
         }
         if let Some(place) = place {
-            self.with_hub(|hub, sink| hub.removed(sink, place));
+            self.with_hub(|hub, sink| {
+                sink.revoke(&local);
+                // Its place may have been given to another while the store was at work.
+                if hub.account(place).is_some_and(|a| a.id == id) {
+                    hub.removed(sink, place);
+                }
+            });
         }
         Ok(format!("removed {local}@{} and all that was kept for it", self.domain()))
     }
@@ -236,7 +243,17 @@ impl Desk {
             localpart: localpart.as_deref().map(Box::from),
         };
         match self.ask(vec![Change::InvitePut { token: hash, invite }], Ask::Nothing).await {
-            Answer::Nothing => Ok(invite::uri(&self.domain(), localpart.as_deref(), None, &token)),
+            Answer::Nothing => {
+                let mut uri = invite::uri(&self.domain(), localpart.as_deref(), None, &token);
+                if let Desk::Hub(shared) = self
+                    && shared.settings.borrow().registration == Registration::Closed
+                {
+                    uri.push_str(
+                        "\nwarning: registration is closed; start the hub with --registration invite",
+                    );
+                }
+                Ok(uri)
+            }
             other => Err(failed(other)),
         }
     }
@@ -350,6 +367,8 @@ impl Sink for Alone<'_> {
     fn derive(&mut self, _: Password, _: Derived) {}
 
     fn bound(&mut self, _: u64, _: Result<(SessionId, &FullJid), stanza::Error>) {}
+
+    fn revoke(&mut self, _: &str) {}
 
     fn close(&mut self, _: SessionId, _: stream::Error) {}
 }

@@ -5,7 +5,7 @@ use super::ring::{Scratch, Shared};
 use crate::hub::talk::{Input, Now, SessionId};
 use crate::stanza::Stanza;
 use crate::stream::{self, Condition};
-use crate::xml::{self, Caps, Flow, Kind, Reader, Scan, Scope, scan};
+use crate::xml::{self, Caps, Flow, Kind, Ns, Reader, Scan, Scope, scan};
 use std::future::Future;
 use std::io::{ErrorKind, Read};
 use std::pin::Pin;
@@ -137,7 +137,10 @@ impl Drive {
                 Some(tls) => tls.feed(wire, plain),
                 None => return Some(End::Dead),
             };
-            let Ok(got) = fed else { return Some(End::Dead) };
+            let Ok(got) = fed else {
+                self.conn.alert();
+                return Some(End::Dead);
+            };
             wire = wire.get(got.wire..).unwrap_or_default();
             if let Some(end) = self.take(plain.get(..got.plain).unwrap_or_default(), scan) {
                 return Some(end);
@@ -179,6 +182,12 @@ fn element_of(
     text: &str,
     scan: &Scan,
 ) -> Result<(), Halt> {
+    // RFC 6120 §4.9.3.10: on this stream the content namespace is jabber:client.
+    if let Ns::Literal(uri) = scan.ns
+        && uri.of(text) == xml::ns::SERVER
+    {
+        return Err(Halt::Error(stream::Error::new(Condition::InvalidNamespace)));
+    }
     match Stanza::new(text, scan) {
         Some(stanza) => {
             shared.hear_at(now, Input::Stanza { from: session, stanza: &stanza });

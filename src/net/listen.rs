@@ -22,6 +22,9 @@ pub fn open(address: SocketAddr) -> io::Result<Async<TcpListener>> {
 /// Accepts for ever.
 pub async fn accept(shared: Rc<Shared>, listener: Async<TcpListener>, mode: Mode) {
     loop {
+        // A connection that waits already makes no wait: those that are inside get their turn all the
+        // same, however fast others knock.
+        smol::future::yield_now().await;
         match listener.accept().await {
             Ok((io, peer)) => {
                 let Some(place) = Place::take(&shared, peer.ip().to_canonical()) else {

@@ -28,6 +28,8 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// The session that was bound here.
     pub session: Cell<SessionId>,
+    /// Whom its client says it is, until it has a session.
+    pub login: RefCell<Option<Box<str>>>,
     /// Set when the connection has to end.
     pub end: RefCell<Option<End>>,
     /// The reader, when it waits for something else than the socket as well.
@@ -55,6 +57,7 @@ impl Conn {
             tls: RefCell::new(None),
             peer,
             session: Cell::new(SessionId::NONE),
+            login: RefCell::default(),
             end: RefCell::new(None),
             reader: RefCell::new(None),
             left: RefCell::default(),
@@ -100,6 +103,11 @@ impl Conn {
         }
     }
 
+    /// Sends the alert that says why TLS is over, if the socket takes it.
+    pub fn alert(&self) {
+        let _ = self.write(&[]);
+    }
+
     /// Writes bytes and waits until the system has them; for negotiation and for last words.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
@@ -126,6 +134,8 @@ pub struct Outbox {
     taken: VecDeque<(u64, Taken)>,
     /// The socket takes no more; a task waits for it.
     blocked: bool,
+    /// It was full when somebody had something for it.
+    refused: bool,
     /// On the flusher's list.
     dirty: bool,
     /// Negotiation still writes; what comes for the session waits behind it.
@@ -152,19 +162,25 @@ impl Outbox {
             before: 0,
             taken: VecDeque::new(),
             blocked: false,
+            refused: false,
             dirty: false,
             held: true,
         }
     }
 
+    /// Whether `bound` bytes wait already.
+    pub fn is_full(&mut self, bound: usize) -> bool {
+        if self.bytes.len() - self.sent >= EARLY && !self.blocked && !self.held {
+            let _ = self.push(); // an error shows at the next visit as well
+        }
+        self.bytes.len() - self.sent >= bound
+    }
+
     /// The buffer to append to, unless `bound` bytes wait already. True with it: the connection
     /// was clean and belongs on the flusher's list now.
     pub fn open(&mut self, bound: usize, pool: &mut Pool) -> Option<(&mut Vec<u8>, bool)> {
-        let waiting = self.bytes.len() - self.sent;
-        if waiting >= EARLY && !self.blocked && !self.held {
-            let _ = self.push(); // an error shows at the next visit as well
-        }
-        if self.bytes.len() - self.sent >= bound {
+        if self.is_full(bound) {
+            self.refused = true;
             return None;
         }
         if self.bytes.capacity() == 0 {
@@ -225,6 +241,12 @@ impl Outbox {
             (self.before, self.sent) = (reached, 0);
         }
         if open { Flushed::Clean } else { Flushed::Blocked }
+    }
+
+    /// Whether it was full since the last time this was asked, so that something for it may have been
+    /// put aside.
+    pub fn was_full(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
     }
 
     /// What was never written, for the last words to go behind.

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Poll, Waker};
@@ -31,8 +31,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes read from a socket at once. The buffer belongs to the thread.
 const READ: usize = 64 * 1024;
-/// A clock that shows less was never set: this software did not exist then (2025-06-01).
-const BUILD_FLOOR_MS: u64 = 1_748_736_000_000;
+
+/// A clock that shows less was never set.
+const FLOOR_MS: u64 = super::tls::Clock::BUILD * 1000;
 
 /// Buffers of the thread, for whoever is running.
 pub struct Scratch {
@@ -67,7 +68,8 @@ pub type Bound = Result<(SessionId, FullJid), stanza::Error>;
 
 /// All that the tasks of the thread share.
 pub struct Shared {
-    executor: LocalExecutor<'static>,
+    /// Its tasks hold this, so it must not hold them: when the executor goes, they go, then this.
+    executor: Weak<LocalExecutor<'static>>,
     /// The hub. Borrowed only inside [`Shared::with_hub`].
     hub: RefCell<Hub>,
     ring: RefCell<Ring>,
@@ -89,6 +91,8 @@ pub struct Shared {
     pub ask_clients: Arc<AtomicBool>,
     /// What the receiving half of a stream needs to know; replaced at a reload.
     pub settings: RefCell<Rc<stream::Settings>>,
+    /// Connections that have no session yet.
+    pub early: RefCell<Vec<Rc<Conn>>>,
     /// Connections, all and by address.
     pub connections: RefCell<Connections>,
     /// The usual stream header's declarations.
@@ -135,12 +139,13 @@ impl Shared {
         tls: ServerTls,
         settings: stream::Settings,
         ask_clients: Arc<AtomicBool>,
+        executor: &Rc<LocalExecutor<'static>>,
         started: Instant,
     ) -> Rc<Shared> {
         let (done, finished) = channel::unbounded();
         let limits = hub.limits.clone();
         Rc::new(Shared {
-            executor: LocalExecutor::new(),
+            executor: Rc::downgrade(executor),
             hub: RefCell::new(hub),
             ring: RefCell::new(Ring {
                 boxes: Vec::new(),
@@ -163,6 +168,7 @@ impl Shared {
             tls,
             ask_clients,
             settings: RefCell::new(Rc::new(settings)),
+            early: RefCell::default(),
             connections: RefCell::default(),
             scope: Rc::new(usual_scope()),
             caps: Cell::new(caps(&limits)),
@@ -211,7 +217,8 @@ impl Shared {
     pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         let shared = self.clone();
         let mut task = Box::pin(task);
-        self.executor
+        let Some(executor) = self.executor.upgrade() else { return };
+        executor
             .spawn(std::future::poll_fn(move |cx| {
                 match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
                     Ok(poll) => poll,
@@ -226,12 +233,6 @@ impl Shared {
                 }
             }))
             .detach();
-    }
-
-    /// Runs the thread until `main` is done. It is a task like all others: polled when it is woken, and
-    /// not at every turn, for it asks the system whether a signal has come.
-    pub async fn run_until<T: 'static>(&self, main: impl Future<Output = T> + 'static) -> T {
-        self.executor.run(self.executor.spawn(main)).await
     }
 
     /// The hub and its mouth.
@@ -320,9 +321,11 @@ impl Shared {
         (self.read.get(), self.pool.borrow().written)
     }
 
-    /// All connections that have a session.
+    /// All connections.
     pub fn connected(&self) -> Vec<Rc<Conn>> {
-        self.ring.borrow().boxes.iter().flatten().map(|(_, outbox)| outbox.conn.clone()).collect()
+        let mut all = self.early.borrow().clone();
+        all.extend(self.ring.borrow().boxes.iter().flatten().map(|(_, outbox)| outbox.conn.clone()));
+        all
     }
 
     fn mark(&self, session: SessionId) {
@@ -351,11 +354,12 @@ impl Shared {
 
     fn flush_once(self: &Rc<Self>) {
         let mut list = std::mem::take(&mut *self.dirty.borrow_mut());
-        let mut due = Vec::new();
+        let (mut due, mut drained) = (Vec::new(), Vec::new());
         for session in &list {
             let mut ring = self.ring.borrow_mut();
             let Some(outbox) = ring.outbox(*session) else { continue };
             match outbox.flush(&mut self.pool.borrow_mut(), &mut due) {
+                Flushed::Clean if outbox.was_full() => drained.push(*session),
                 Flushed::Clean => {}
                 Flushed::Dead => outbox.conn.kill(End::Dead),
                 Flushed::Blocked => {
@@ -372,6 +376,9 @@ impl Shared {
         drop(dirty);
         if !due.is_empty() {
             self.run(due);
+        }
+        for session in drained {
+            self.hear(Input::Drained { session });
         }
     }
 
@@ -425,7 +432,7 @@ impl Shared {
 /// Whether this machine's clock was ever set.
 pub fn clock_is_set() -> bool {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    unix.as_millis() >= u128::from(BUILD_FLOOR_MS)
+    unix.as_millis() >= u128::from(FLOOR_MS)
 }
 
 /// An end with a stream error.
@@ -460,7 +467,7 @@ pub fn now(started: Instant) -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mono = started.elapsed();
     Now {
-        unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).max(BUILD_FLOOR_MS),
+        unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).max(FLOOR_MS),
         mono_ms: u64::try_from(mono.as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -498,6 +505,17 @@ impl Sink for Mouth<'_> {
             self.shared.mark(to);
         }
         Some(bytes)
+    }
+
+    fn must(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
+        let bound = self.shared.limits.borrow().outbox_bytes as usize;
+        if let Some(outbox) = self.ring.outbox(to)
+            && outbox.is_full(bound)
+        {
+            outbox.conn.kill(end(Condition::ResourceConstraint));
+            return None;
+        }
+        self.outbox(to)
     }
 
     fn store(&mut self, changes: Vec<Change>, ask: Ask, then: Then) {
@@ -552,6 +570,14 @@ impl Sink for Mouth<'_> {
             (session, jid.clone())
         });
         let _ = tell.try_send(outcome);
+    }
+
+    fn revoke(&mut self, localpart: &str) {
+        for conn in self.shared.early.borrow().iter() {
+            if conn.login.borrow().as_deref() == Some(localpart) {
+                conn.kill(end(Condition::NotAuthorized));
+            }
+        }
     }
 
     fn close(&mut self, session: SessionId, error: stream::Error) {

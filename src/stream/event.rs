@@ -52,6 +52,8 @@ pub struct Settings {
     pub max_bytes: usize,
     /// XEP-0478: silence that is taken for absence.
     pub idle_seconds: u32,
+    /// Failed logins on one connection before it is closed (RFC 6120 §6.4.5: 2 to 5).
+    pub login_tries: u8,
     /// What the salts of accounts that do not exist are made from (threats B8). Must outlive
     /// restarts, or the salts tell.
     pub secret: [u8; 32],

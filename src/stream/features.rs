@@ -125,7 +125,9 @@ impl Feature {
                 let max = if at.authenticated { at.settings.max_bytes } else { at.settings.max_bytes_early };
                 w.start("limits").ns(ns::STREAM_LIMITS);
                 w.text_leaf("max-bytes", &max.to_string());
-                w.text_leaf("idle-seconds", &at.settings.idle_seconds.to_string());
+                if at.settings.idle_seconds > 0 {
+                    w.text_leaf("idle-seconds", &at.settings.idle_seconds.to_string());
+                }
                 w.end();
             }
         }

@@ -32,7 +32,10 @@ impl Header {
             return Err(Condition::BadNamespacePrefix.into());
         }
         // §4.8.2: the content namespace is the default namespace.
-        let scope = Scope::of_header(text, scan);
+        let mut scope = Scope::of_header(text, scan);
+        // Stanzas without a language go out with this one: an attribute value of 8,000 bytes that
+        // are all written as references would be too much for some who read them.
+        scope.lang = scope.lang.take().filter(|tag| is_language(tag));
         if *scope.default != *content {
             return Err(Condition::InvalidNamespace.into());
         }
@@ -81,23 +84,20 @@ impl Outgoing<'_> {
 /// The footer (§4.4).
 pub(super) const FOOTER: &[u8] = b"</stream:stream>";
 
-/// §4.7.4: the language that both sides speak of. What is no language tag (RFC 5646 §2.1) is not
-/// echoed.
+/// §4.7.4: the language that both sides speak of. What is no language tag is not echoed.
 pub(super) fn language(asked: Option<&str>) -> &str {
-    const DEFAULT: &str = "en";
-    match asked {
-        Some(tag)
-            if (1..=35).contains(&tag.len())
-                && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                && tag.starts_with(|c: char| c.is_ascii_alphabetic()) =>
-        {
-            tag
-        }
-        _ => DEFAULT,
-    }
+    asked.filter(|tag| is_language(tag)).unwrap_or("en")
+}
+
+/// RFC 5646 §2.1, as far as its letters go.
+fn is_language(tag: &str) -> bool {
+    (1..=35).contains(&tag.len())
+        && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && tag.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -119,5 +119,19 @@ mod tests {
         assert_eq!(language(Some("x' y='")), "en");
         assert_eq!(language(Some("")), "en");
         assert_eq!(language(None), "en");
+    }
+
+    #[test]
+    fn a6_what_is_no_language_is_not_given_to_stanzas() {
+        let lang = |tag: &str| {
+            let header = format!(
+                "<stream:stream version='1.0' xmlns='jabber:client' xmlns:stream='{}' xml:lang='{tag}'>",
+                ns::STREAM
+            );
+            Header::read(header.as_bytes(), &mut Scan::new(), ns::CLIENT).unwrap().scope.lang
+        };
+        assert_eq!(lang("de-AT").as_deref(), Some("de-AT"));
+        assert_eq!(lang(&">".repeat(8000)), None);
+        assert_eq!(lang("&apos;"), None);
     }
 }

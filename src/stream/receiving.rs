@@ -25,10 +25,6 @@ use crate::store::change::{AccountId, Keys, ScramKeys};
 use crate::xml::{Caps, Kind, Scan, Scope, Writer, ns};
 use std::rc::Rc;
 
-/// How often a client may fail to log in on one connection (§6.4.5 wants between 2 and 5 retries;
-/// threats B10).
-const TRIES: u8 = 3;
-
 /// See the module.
 pub struct Receiving {
     settings: Rc<Settings>,
@@ -401,7 +397,7 @@ impl Receiving {
     // §6
 
     fn auth(&mut self, offered: Offered, element: &Element<'_>, out: &mut Vec<u8>) -> Step {
-        if self.failures >= TRIES {
+        if self.failures >= self.settings.login_tries {
             return Err(Error::new(Condition::PolicyViolation).text("too many failed logins"));
         }
         let name = element.attr("mechanism").unwrap_or_default();
@@ -533,7 +529,7 @@ impl Receiving {
         out: &mut Vec<u8>,
     ) -> Step {
         self.failures = self.failures.saturating_add(1);
-        if self.failures > TRIES {
+        if self.failures > self.settings.login_tries {
             return Err(Error::new(Condition::PolicyViolation).text("too many failed logins"));
         }
         let mut w = Writer::new(out);

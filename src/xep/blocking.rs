@@ -153,7 +153,7 @@ fn push(hub: &mut Hub, sink: &mut dyn Sink, place: u32, name: &'static str, item
     let id = hub.next_id();
     let Some(account) = hub.account(place) else { return };
     for session in account.sessions.iter().filter_map(|id| hub.session(*id)).filter(|s| s.watches_blocks) {
-        let Some(out) = sink.outbox(session.id) else { continue };
+        let Some(out) = sink.must(session.id) else { continue };
         let mut w = Writer::new(out);
         w.start("iq").attr("type", "set").attr("id", &id);
         w.attr("from", account.jid.as_str()).attr("to", session.jid.as_str());

@@ -128,7 +128,7 @@ fn copies(hub: &mut Hub, sink: &mut dyn Sink, copy: &Copy<'_>) {
         if !session.carbons || copy.have.contains(&session.id) {
             continue;
         }
-        let Some(out) = sink.outbox(session.id) else { continue };
+        let Some(out) = sink.must(session.id) else { continue };
         let mut w = Writer::new(out);
         w.start("message").attr("from", account.jid.as_str()).attr("to", session.jid.as_str());
         w.opt("type", Some(&*kind).filter(|k| !k.is_empty()));

@@ -120,6 +120,28 @@ impl Default for Caps {
     }
 }
 
+impl Caps {
+    /// For what a hub passes on: it adds addresses, a language, an id, a delay, and with XEP-0280 three
+    /// elements around the stanza. A stanza that it has let through at the edge of its caps may not
+    /// cost the one who reads it then.
+    pub fn passed_on() -> Caps {
+        let caps = Caps::default();
+        Caps {
+            depth: caps.depth.saturating_add(16),
+            attributes: caps.attributes.saturating_add(16),
+            prefixes: caps.prefixes.saturating_add(16),
+            declarations: caps.declarations.saturating_add(64),
+            elements: caps.elements.saturating_add(64),
+        }
+    }
+
+    /// For what was judged when it came, by caps that an operator may have raised.
+    pub fn judged_before() -> Caps {
+        let (most, elements) = (u16::MAX, u32::MAX);
+        Caps { depth: most, attributes: most, declarations: most, elements, ..Caps::default() }
+    }
+}
+
 /// More space than this in a vector is given back before the next element.
 const KEEP: usize = 512;
 

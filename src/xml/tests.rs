@@ -435,6 +435,44 @@ fn every_cap_at_its_edge() {
 }
 
 #[test]
+fn what_a_hub_adds_costs_nobody_the_stream() {
+    let (hub, client) = (Caps::default(), Caps::passed_on());
+    let most = |n: usize, attr: &str| (0..n).map(|i| format!(" {attr}{i}=''")).collect::<String>();
+    let declared = |n: usize| (0..n).map(|i| format!(" xmlns:p{i}='u'")).collect::<String>();
+    let deep = format!("{}{}", "<a>".repeat(63), "</a>".repeat(63));
+    let many = "<b xmlns='v'/>".repeat(256);
+    let all = "<b/>".repeat(9_999);
+    for (attrs, content) in [
+        (most(64, "a"), ""),
+        (declared(64), ""),
+        (String::new(), &*deep),
+        (String::new(), &many),
+        (String::new(), &all),
+    ] {
+        let stanza = format!("<message{attrs}>{content}</message>");
+        let mut scan = Scan::new();
+        let text = scan.element(stanza.as_bytes(), &Scope::default(), &hub).unwrap();
+        let stanza = crate::stanza::Stanza::new(text, &scan).unwrap();
+        let mut out = Vec::new();
+        Writer::new(&mut out)
+            .start("message")
+            .start("sent")
+            .ns(ns::CARBONS)
+            .start("forwarded")
+            .ns(ns::FORWARD)
+            .inside(|w| {
+                let mut inner = Vec::new();
+                stanza.stamp_with(&mut inner, Some("a@b/c"), Some("d@e"), Some("de"), &[], |w| {
+                    w.leaf("stanza-id", ns::SID).leaf("delay", ns::DELAY);
+                });
+                w.raw(&inner);
+            });
+        assert_eq!(Scan::new().element(&out, &scope(), &client).map(|_| ()), Ok(()));
+        assert!(Scan::new().element(&out, &Scope::default(), &hub).is_err() || attrs.contains("xmlns"));
+    }
+}
+
+#[test]
 fn duplicates_among_many_attributes() {
     let mut tag = String::from("<a");
     for i in 0..63 {

@@ -55,6 +55,8 @@ impl Sink for Boxes {
         self.bound = Some(id);
     }
 
+    fn revoke(&mut self, _: &str) {}
+
     fn close(&mut self, _: SessionId, error: stream::Error) {
         panic!("{error}");
     }

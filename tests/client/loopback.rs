@@ -28,6 +28,7 @@ fn converse(mut stream: std::net::TcpStream) {
         max_bytes_early: 10_000,
         max_bytes: 262_144,
         idle_seconds: 600,
+        login_tries: 3,
         secret: [7; 32],
         iterations: 4096,
     };

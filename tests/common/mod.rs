@@ -76,6 +76,8 @@ impl Sink for Ring {
         self.bound.push((ticket, outcome));
     }
 
+    fn revoke(&mut self, _: &str) {}
+
     fn close(&mut self, session: SessionId, error: stream::Error) {
         self.closed.push((session, error));
     }

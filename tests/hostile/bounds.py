@@ -90,6 +90,21 @@ def a13_deadline(t):
         t.check("a bound session stays", c.ping() is not None)
 
 
+def a13_closed_streams_that_stay(t):
+    """Who closes the stream and keeps the connection has its place no longer than any other."""
+    hub = t.other(limits=["close_seconds=1", "unauthenticated=5", NO_DELAY])
+    hub.user("mallory")
+    fds = t.files(hub)
+    held = []
+    for tls, words in ((None, "</stream:stream>"), ("starttls", "</stream:stream>"), ("starttls", f"<starttls xmlns='{TLS}'/>"), ("direct", "<stream:error/>")):
+        held.append(t.opened(tls, hub=hub).send(words))
+    bound = t.keep(hub.login("mallory"))
+    bound.send("</stream:stream>")
+    time.sleep(1.6)
+    t.check("no descriptor is left", t.files(hub) <= fds, f"{t.files(hub)}, before {fds}")
+    t.check("there is room", t.keep(hub.login("mallory")).ping() is not None)
+
+
 def a13_too_many_from_one_address(t):
     hub = t.other(limits=["connections_per_address=5"])
     hub.user("mallory")

@@ -344,34 +344,36 @@ def b8_who_exists(t):
 
 
 def b8_timing(t):
-    """Known or not takes the same time, as far as medians of many tries can tell."""
-    times = {"alice": [], "nobody": []}
-    for n in range(120):
-        for user, took in times.items():
-            with t.hub.client(None) as c:
-                c.secure()
-                at = time.perf_counter()
-                try:
-                    c.scram(user, "wrong password", "SCRAM-SHA-256")
-                except Refused:
-                    pass
-                took.append(time.perf_counter() - at)
-    known, unknown = (statistics.median(x) * 1000 for x in times.values())
-    t.check(f"SCRAM: {known:.2f} ms known, {unknown:.2f} ms unknown", abs(known - unknown) < 0.25 * max(known, unknown) + 0.1)
-    times = {"alice": [], "nobody": []}
-    for n in range(30):
-        for user, took in times.items():
-            with t.hub.client("direct", ca=None) as c:
-                c.secure()
-                at = time.perf_counter()
-                c.auth("PLAIN", f"\0{user}\0wrong password")
-                try:
-                    c.outcome()
-                except Refused:
-                    pass
-                took.append(time.perf_counter() - at)
-    known, unknown = (statistics.median(x) * 1000 for x in times.values())
-    t.check(f"PLAIN: {known:.2f} ms known, {unknown:.2f} ms unknown", abs(known - unknown) < 0.25 * max(known, unknown) + 0.5)
+    """Known or not takes the same time, as far as medians of many tries can tell. What leaks does so every time; another
+    program on this machine does not."""
+    def scram(c, user):
+        c.scram(user, "wrong password", "SCRAM-SHA-256")
+
+    def plain(c, user):
+        c.auth("PLAIN", f"\0{user}\0wrong password")
+        c.outcome()
+
+    for what, attempt, tls, tries in (("SCRAM", scram, None, 120), ("PLAIN", plain, "direct", 40)):
+        seen = []
+        for _ in range(4):
+            times = {"alice": [], "nobody": []}
+            for n in range(tries):
+                for user, took in sorted(times.items(), reverse=bool(n % 2)):
+                    with t.hub.client(tls, ca=None) as c:
+                        c.secure()
+                        at = time.perf_counter()
+                        try:
+                            attempt(c, user)
+                        except Refused:
+                            pass
+                        took.append(time.perf_counter() - at)
+            known, unknown = (statistics.median(x) * 1000 for x in times.values())
+            seen.append(f"{known:.2f} ms known, {unknown:.2f} ms unknown")
+            if abs(known - unknown) < 0.25 * max(known, unknown) + 0.2:
+                break
+        else:
+            t.check(what, False, "; ".join(seen))
+        t.check(what, True)
 
 
 def b10_guessing(t):
@@ -390,7 +392,13 @@ def b10_guessing(t):
         except Closed as e:
             t.check(f"guess {n}", n == 2 and e.condition == "policy-violation", str(e))
         took.append(time.monotonic() - at)
-    t.refused("three tries on one stream", c, "policy-violation")
+    c.auth("SCRAM-SHA-256", "n,,n=owner,r=abcdefgh")
+    t.refused("a fourth try on one stream", c, "policy-violation")
+    c = t.opened(hub=t.other(limits=[NO_DELAY, "login_tries=2"]))
+    for n in range(2):
+        t.answer(f"try {n} of two", lambda: c.scram("nobody", "x"), "not-authorized")
+    c.auth("SCRAM-SHA-256", "n,,n=nobody,r=abcdefgh")
+    t.refused("the limit can be set", c, "policy-violation")
     for n in range(3):
         c = t.raw(hub=hub, source="127.0.0.66")
         c.secure()

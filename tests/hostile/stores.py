@@ -92,12 +92,14 @@ def e1_quotas(t):
 
 def e1_full_disk(t):
     """A data directory of 20 MB: what does not fit is refused, and the hub goes on."""
-    box = Path(hubs.tempfile.mkdtemp(prefix="stonechat-test-"))
+    hub = hubs.Hub("--registration", "open", limits=[NO_DELAY, "offline_messages=1000000", "offline_bytes=100000000", "registrations_per_hour=1000"])
+    box = hub.dir / "box"
+    box.mkdir()
+    hub.data = box / "data"
     # In a mount namespace of its own, so that nothing stays mounted.
-    wrapper = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=20m,mode=700 none "$0" && exec "$@"', str(box)]
+    hub.wrapper = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=20m,mode=700 none "$0" && exec "$@"', str(box)]
     if os.getuid() != 0:
-        wrapper = ["sudo", "-n", "-E", *wrapper]
-    hub = hubs.Hub("--registration", "open", data=box / "data", wrapper=wrapper, limits=[NO_DELAY, "offline_messages=1000000", "offline_bytes=100000000", "registrations_per_hour=1000"])
+        hub.wrapper = ["sudo", "-n", "-E", *hub.wrapper]
     t.keep(hub)
     hub.start()
     for user in ("mallory", "friend", "absent"):

@@ -1,9 +1,13 @@
 """A1-A5: bytes that one parser reads in one way and the next in another, or not at all."""
 
+import socket
+import ssl
 import xml.etree.ElementTree as ET
+from contextlib import closing
 
+from hub import PASSWORD
 from stage import CLIENT, Closed, Refused, Timeout, name, show, tree
-from xmpp import SASL, STREAM, child
+from xmpp import SASL, STREAM, b64, child
 
 # Each is forwarded by a parser that is too kind, and cuts off a receiver whose parser is not.
 BAD = [
@@ -84,7 +88,6 @@ GOOD = [
     "<a xmlns='u' xml:lang='de' xml:space='preserve'> \r\n\t </a>",
     "<a xmlns='u'\n\tb = 'x'\r\n/>",
     "<a xmlns=''/>",
-    "<a xmlns='u' xmlns:xml='http://www.w3.org/XML/1998/namespace'/>",
     "<a xmlns='u'><b><c xmlns='v'><d/></c></b><e/></a>",
 ]
 
@@ -366,3 +369,37 @@ def a8_header_echo(t):
         c.features_()
     except (Closed, Timeout) as e:
         t.check("a language that is markup", getattr(e, "condition", None) is not None, str(e))
+
+
+def b1_the_last_flight_of_the_handshake(t):
+    """What comes in one piece with it is inside TLS and counts, however much it asks for."""
+    t.hub.user("early")
+    ctx = ssl._create_unverified_context()
+    ctx.set_alpn_protocols(["xmpp-client"])
+    inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ctx.wrap_bio(inward, outward, server_hostname=t.hub.domain)
+    s = socket.create_connection(t.hub.where("c2s-tls"), 5)
+    t.keep(closing(s))
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            s.sendall(outward.read())
+            inward.write(s.recv(65536))
+    tls.write((f"<stream:stream xmlns='{CLIENT}' xmlns:stream='{STREAM}' to='{t.hub.domain}' version='1.0'>"
+               f"<auth xmlns='{SASL}' mechanism='PLAIN'>{b64(chr(0) + 'early' + chr(0) + PASSWORD)}</auth>").encode())
+    s.sendall(outward.read())
+    said = b""
+    while b"<success" not in said:
+        try:
+            said += tls.read(65536)
+        except ssl.SSLWantReadError:
+            try:
+                more = s.recv(65536)
+            except TimeoutError:
+                break
+            if not more:
+                break
+            inward.write(more)
+    t.check("the login is answered", b"<success" in said, str(said[-300:]))

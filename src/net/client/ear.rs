@@ -70,7 +70,7 @@ impl Ear {
             }
             xml::Kind::Element => {}
         }
-        let text = self.scan.element(bytes, &self.scope, &Caps::default())?;
+        let text = self.scan.element(bytes, &self.scope, &Caps::passed_on())?;
         let mut own = Vec::with_capacity(text.len());
         redeclare(text, &self.scan, &self.scope, &mut own);
         let Ok(own) = String::from_utf8(own) else { return Err(xml::Error::NotWellFormed) };

@@ -312,7 +312,7 @@ impl Attempt<'_> {
     }
 
     fn reader(&self) -> Reader {
-        Reader::new(MAX_BYTES, Caps::default().depth)
+        Reader::new(MAX_BYTES, Caps::passed_on().depth)
     }
 
     async fn secure(&self, wire: &mut Wire) -> Result<(), Miss> {

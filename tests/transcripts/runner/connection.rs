@@ -1,6 +1,7 @@
 //! One connection, both ends of it: what the ring would hold of it at the hub's end, and what the
 //! client has got.
 
+use crate::passwords;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use stonechat::hub::talk::SessionId;
@@ -71,8 +72,8 @@ pub struct Connection {
     /// What came meanwhile.
     pub unread: Vec<u8>,
     settings: Rc<Settings>,
-    /// The client's system takes no bytes.
-    pub stalled: bool,
+    /// How many bytes the client's system takes; `None`: all.
+    pub takes: Option<usize>,
     /// What it has not taken.
     pub wire: Vec<u8>,
     /// How the connection will end once that is taken.
@@ -111,7 +112,7 @@ impl Connection {
             ticket: None,
             unread: Vec::new(),
             settings,
-            stalled: false,
+            takes: None,
             wire: Vec::new(),
             ending: false,
             client: Client {
@@ -207,15 +208,21 @@ impl Connection {
 
     /// Hands what waits to the client, unless it takes nothing. True: something has moved.
     pub fn flush(&mut self, thin: bool) -> bool {
-        if self.stalled || self.client.over {
+        if self.client.over {
             return false;
         }
-        let bytes = std::mem::take(&mut self.wire);
-        let moved = !bytes.is_empty() || self.ending;
+        let n = self.takes.map_or(self.wire.len(), |n| n.min(self.wire.len()));
+        let bytes: Vec<u8> = self.wire.drain(..n).collect();
+        if let Some(takes) = &mut self.takes {
+            *takes -= n;
+        }
+        let done = self.ending && self.wire.is_empty();
+        let moved = !bytes.is_empty() || done;
         for chunk in bytes.chunks(if thin { 1 } else { usize::MAX }) {
             self.client.feed(chunk);
         }
-        if std::mem::take(&mut self.ending) {
+        if done {
+            self.ending = false;
             self.client.over = true;
             self.client.inbox.push_back("(cut)".into());
         }
@@ -295,7 +302,7 @@ impl Client {
                     break;
                 }
                 Ok(Some(Need::Derive { password, salt, iterations, sha })) => {
-                    let salted = sasl::derive(&password, &salt, iterations, sha);
+                    let salted = passwords::derive(&password, &salt, iterations, sha);
                     need = half.derived(&salted, &mut self.out);
                 }
                 Ok(Some(Need::Ready { jid, .. })) => {

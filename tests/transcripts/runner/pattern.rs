@@ -102,7 +102,8 @@ fn value(pattern: &str, got: &str, captured: &mut Captured) -> Result<(), String
     if pattern == "*" {
         return Ok(());
     }
-    let known = fill(pattern, captured);
+    // What this very stanza has captured is not in the pattern yet.
+    let known = put_in(pattern, captured, str::to_owned);
     if let Some((before, name, after)) = capture(&known) {
         let inner = got.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
         return match inner {
@@ -116,11 +117,17 @@ fn value(pattern: &str, got: &str, captured: &mut Captured) -> Result<(), String
     if known == got { Ok(()) } else { Err(format!("'{got}' is not '{known}'")) }
 }
 
-/// With what was captured in the place of each `{name}` that is known.
+/// With what was captured in the place of each `{name}` that is known, as XML.
 pub fn fill(text: &str, captured: &Captured) -> String {
+    put_in(text, captured, |value| {
+        value.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;").replace('"', "&quot;")
+    })
+}
+
+fn put_in(text: &str, captured: &Captured, spell: impl Fn(&str) -> String) -> String {
     let mut text = text.to_owned();
     for (name, value) in captured {
-        text = text.replace(&format!("{{{name}}}"), value);
+        text = text.replace(&format!("{{{name}}}"), &spell(value));
     }
     text
 }

@@ -37,6 +37,7 @@ fn lines(text: &str) -> Vec<Line> {
 /// Plays a transcript: where and how it goes wrong.
 pub fn run(text: &str, thin: bool) -> Result<(), (usize, String)> {
     let mut script = Script { world: World::new(thin), captured: Captured::new(), iqs: 0 };
+    script.captured.insert("stanzas".into(), "urn:ietf:params:xml:ns:xmpp-stanzas".into());
     let mut last = 0;
     for (number, line) in lines(text) {
         script.line(&line).map_err(|why| (number, why))?;
@@ -108,11 +109,16 @@ impl Script {
                 Ok(())
             }
             ["delay", "store"] => {
-                world.held = true;
+                world.allowed = Some(0);
                 Ok(())
             }
             ["release", "store"] => {
-                world.held = false;
+                world.allowed = None;
+                world.settle();
+                Ok(())
+            }
+            ["release", "store", jobs] => {
+                world.allowed = Some(jobs.parse().map_err(|_| "how many jobs?")?);
                 world.settle();
                 Ok(())
             }
@@ -124,8 +130,12 @@ impl Script {
                 world.broken = false;
                 Ok(())
             }
-            ["stall", name] => world.stall(name, true),
-            ["resume", name] => world.stall(name, false),
+            ["stall", name] => world.stall(name, Some(0)),
+            ["stall", name, bytes] => {
+                let bytes = bytes.parse().map_err(|_| "how many bytes?")?;
+                world.stall(name, Some(bytes))
+            }
+            ["resume", name] => world.stall(name, None),
             ["restart"] => {
                 world.restart();
                 Ok(())
@@ -150,6 +160,7 @@ impl Script {
     }
 
     fn gets(&mut self, name: &str, what: &str) -> Outcome {
+        let what = &*pattern::fill(what, &self.captured);
         let inbox = self.world.inbox(name)?;
         match what {
             "nothing" => self.nothing(name),
@@ -185,7 +196,6 @@ impl Script {
         check: impl FnOnce(&str, &mut Captured) -> Outcome,
     ) -> Outcome {
         let inbox = self.world.inbox(name)?;
-        let expected = pattern::fill(expected, &self.captured);
         let Some(got) = inbox.pop_front() else {
             return Err(format!("expected: {expected}\n     got: nothing"));
         };

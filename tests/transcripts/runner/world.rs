@@ -1,81 +1,33 @@
 //! What stands in for net/: the hub, the store, the connections between them, and the time.
 
 use crate::connection::{Beneath, Connection, Phase, SPKI};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use crate::passwords::{self, ITERATIONS};
+use crate::ring::Ring;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use stonechat::hub::limits::Limits;
-use stonechat::hub::talk::{Derived, Input, Now, Password, SessionId, Sink, Taken, Then};
+use stonechat::hub::talk::{Input, Now, SessionId, Then};
 use stonechat::hub::{Hub, Names};
-use stonechat::jid::FullJid;
 use stonechat::stanza::{self, Stanza};
 use stonechat::store::Store;
 use stonechat::store::change::{Answer, Ask as StoreAsk, Change, Item, Loaded, Subscription};
-use stonechat::stream::{self, Ask, Condition, Registration, Secret, Settings, sasl};
+use stonechat::stream::{self, Ask, Condition, Registration, Secret, Settings};
 use stonechat::xep;
 use stonechat::xml::{self, Caps, Flow, Kind, Scan, Scope};
 
 /// The hub's domain.
 pub const DOMAIN: &str = "hub.test";
-/// The rounds of all passwords: as few as a client accepts.
-const ITERATIONS: u32 = 4096;
 
 static DIRECTORIES: AtomicU32 = AtomicU32::new(0);
-
-type Bound = Result<(SessionId, FullJid), stanza::Error>;
-
-/// What the hub has said and nobody has carried out yet.
-#[derive(Default)]
-struct Ring {
-    outboxes: HashMap<SessionId, Vec<u8>>,
-    /// Bytes that wait for a client that takes none; its outbox may be full.
-    waiting: HashMap<SessionId, usize>,
-    max: usize,
-    jobs: VecDeque<(Vec<Change>, StoreAsk, Then)>,
-    derivations: VecDeque<(Password, Derived)>,
-    taken: Vec<(SessionId, Taken)>,
-    bound: Vec<(u64, Bound)>,
-    closed: Vec<(SessionId, stream::Error)>,
-}
-
-impl Sink for Ring {
-    fn outbox(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
-        let waiting = self.waiting.get(&to).copied().unwrap_or(0);
-        self.outboxes.get_mut(&to).filter(|bytes| bytes.len() + waiting < self.max)
-    }
-
-    fn store(&mut self, changes: Vec<Change>, ask: StoreAsk, then: Then) {
-        self.jobs.push_back((changes, ask, then));
-    }
-
-    fn taken(&mut self, by: SessionId, then: Taken) {
-        self.taken.push((by, then));
-    }
-
-    fn derive(&mut self, password: Password, then: Derived) {
-        self.derivations.push_back((password, then));
-    }
-
-    fn bound(&mut self, ticket: u64, outcome: Result<(SessionId, &FullJid), stanza::Error>) {
-        let outcome = outcome.map(|(id, jid)| {
-            self.outboxes.insert(id, Vec::new());
-            (id, jid.clone())
-        });
-        self.bound.push((ticket, outcome));
-    }
-
-    fn close(&mut self, session: SessionId, error: stream::Error) {
-        self.closed.push((session, error));
-    }
-}
 
 /// See the module.
 pub struct World {
     pub hub: Hub,
-    /// The store is slow.
-    pub held: bool,
+    /// How many jobs the store does before it is slow; `None`: it is not.
+    pub allowed: Option<u32>,
     /// The disk refuses.
     pub broken: bool,
     ring: Ring,
@@ -122,7 +74,7 @@ impl World {
         let names = Names { domain: DOMAIN.into(), aliases: Vec::new() };
         World {
             hub: Hub::new(names, Limits::default(), xep::ALL, now, 0xb007),
-            held: false,
+            allowed: None,
             broken: false,
             ring: Ring::default(),
             store: Some(store),
@@ -142,7 +94,7 @@ impl World {
     }
 
     pub fn create(&mut self, local: &str, password: &str) -> Outcome {
-        let keys = Box::new(sasl::keys(&Secret::new(password), [[1; 16], [2; 16]], ITERATIONS));
+        let keys = passwords::keys(&Secret::new(password));
         let ask = StoreAsk::Create { localpart: local.into(), keys, invite: None, now: self.now.unix() };
         match self.ask(Vec::new(), ask) {
             Answer::Created(Ok(_)) => Ok(()),
@@ -229,7 +181,7 @@ impl World {
         self.store = None;
         self.store = Some(Store::open(&self.dir).unwrap());
         self.ring = Ring::default();
-        self.held = false;
+        self.allowed = None;
         let (names, limits) = (self.hub.names.clone(), self.hub.limits.clone());
         self.hub = Hub::new(names, limits, xep::ALL, self.now, 0xb008);
     }
@@ -266,6 +218,7 @@ impl World {
             max_bytes_early: limits.early_bytes as usize,
             max_bytes: limits.stanza_bytes as usize,
             idle_seconds: 0,
+            login_tries: 3,
             secret: [7; 32],
             iterations: ITERATIONS,
         };
@@ -328,12 +281,13 @@ impl World {
         Ok(())
     }
 
-    pub fn stall(&mut self, name: &str, stalled: bool) -> Outcome {
+    /// The client's system takes so many bytes and no more; `None`: it takes all.
+    pub fn stall(&mut self, name: &str, takes: Option<usize>) -> Outcome {
         let connection = self.connections.get_mut(name).ok_or(format!("{name} is not connected"))?;
-        connection.stalled = stalled;
+        connection.takes = takes;
         self.settle();
         let session = self.connections[name].session();
-        if let (false, Some(session)) = (stalled, session) {
+        if let (None, Some(session)) = (takes, session) {
             self.hub.handle(self.now, Input::Drained { session }, &mut self.ring);
             self.settle();
         }
@@ -419,7 +373,7 @@ impl World {
                     }
                 }
                 Ok(Some(Ask::Derive { password, salt, iterations, sha })) => {
-                    stream.derived(&sasl::derive(&password, &salt, iterations, sha), out)
+                    stream.derived(&passwords::derive(&password, &salt, iterations, sha), out)
                 }
                 Ok(Some(Ask::Owner { spki, .. })) => match store.ask(Vec::new(), StoreAsk::Owner { spki }) {
                     Answer::Owner(owner) => stream.owner(owner.as_deref(), out),
@@ -471,9 +425,9 @@ impl World {
         let outcome = match xep::register::asked(&stanza) {
             Some(Ok(xep::register::Asked::Form)) => Ok(true),
             Some(Ok(xep::register::Asked::Account { localpart, password })) => {
-                let keys = sasl::keys(&Secret::new(password.0), [[3; 16], [4; 16]], ITERATIONS);
+                let keys = passwords::keys(&Secret::new(password.0));
                 let now = self.now.unix();
-                let ask = StoreAsk::Create { localpart, keys: Box::new(keys), invite: None, now };
+                let ask = StoreAsk::Create { localpart, keys, invite: None, now };
                 match self.ask(Vec::new(), ask) {
                     Answer::Created(Ok(_)) => Ok(false),
                     Answer::Created(Err(why)) => Err(xep::register::refused(why)),
@@ -553,9 +507,10 @@ impl World {
             }
             moved = true;
         }
-        if !self.held
+        if self.allowed != Some(0)
             && let Some((changes, ask, then)) = self.ring.jobs.pop_front()
         {
+            self.allowed = self.allowed.map(|n| n - 1);
             let answer = match self.broken && !changes.is_empty() {
                 true => Answer::Failed("no space left".into()),
                 false => self.ask(changes, ask),
@@ -564,8 +519,8 @@ impl World {
             moved = true;
         }
         if let Some((password, then)) = self.ring.derivations.pop_front() {
-            let keys = sasl::keys(&Secret::new(password.0), [[5; 16], [6; 16]], ITERATIONS);
-            then(&mut self.hub, &mut self.ring, Box::new(keys));
+            let keys = passwords::keys(&Secret::new(password.0));
+            then(&mut self.hub, &mut self.ring, keys);
             moved = true;
         }
         if !moved {
