@@ -279,7 +279,8 @@ async fn close(shared: &Rc<Shared>, data: &Path) {
     for conn in shared.connected() {
         conn.kill(net::ring::end(Condition::SystemShutdown));
     }
-    let patience = std::time::Duration::from_secs(shared.limits().close_seconds);
+    // A little more than they have, for what they did not take goes to the store then.
+    let patience = std::time::Duration::from_secs(shared.limits().close_seconds.saturating_add(1));
     let quiet = async {
         while shared.connections.borrow().total > 0 {
             async_io::Timer::after(std::time::Duration::from_millis(10)).await;

@@ -90,8 +90,6 @@ pub struct Session {
     pub watches_blocks: bool,
     /// XEP-0280.
     pub carbons: bool,
-    /// It was sent the pending subscription requests (RFC 6121 §3.1.3).
-    pub greeted: bool,
     /// Whom it sent directed presence to (RFC 6121 §4.6).
     pub directed: Vec<Box<str>>,
     /// Jobs of this session at the store.

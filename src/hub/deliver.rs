@@ -5,12 +5,13 @@ use super::account::{Account, Session};
 use super::extension::{Copy, Target};
 use super::subscription::Verb;
 use super::talk::{Parked, SessionId, Sink, Then};
-use super::{Hub, Origin, bounce};
-use crate::jid::Jid;
+use super::{Hub, Origin, bounce, jid};
+use crate::jid::{FullJid, Jid};
 use crate::stanza::{Condition, Error, Kind, Stanza, Type};
 use crate::store::change::{Answer, Ask, Change};
 use crate::stream;
 use crate::xml::{Span, Writer, ns};
+use std::borrow::Cow;
 
 impl Hub {
     /// A client sent a stanza.
@@ -327,14 +328,104 @@ impl Hub {
     fn stands_behind(&self, session: SessionId, place: u32, stanza: &Stanza<'_>, size: usize) -> bool {
         self.session(session).is_some_and(|s| s.behind)
             && self.account(place).is_some_and(|a| a.offline.0 > 0 && self.has_room(a, size as u64))
-            && !matches!(&*stanza.type_(), "error" | "headline" | "groupchat")
-            && worth_keeping(stanza)
+            && is_kept(stanza)
     }
 
     /// Whether one more message can be put aside.
     fn has_room(&self, account: &Account, size: u64) -> bool {
         u64::from(account.offline.0) < self.limits.offline_messages
             && account.offline.1.saturating_add(size) <= self.limits.offline_bytes
+    }
+
+    // ---- what was never sent ----------------------------------------------------------------
+
+    /// A session has ended before this could be written to it. A message goes to whom it would go
+    /// now that there is no such resource (RFC 6121 §8.5.3.2.1), or is kept; who waits for an answer
+    /// gets one. It may come twice, for nobody knows what the dead have read, but then with the same
+    /// stanza-id.
+    pub(super) fn unsent(
+        &mut self,
+        sink: &mut dyn Sink,
+        was: &FullJid,
+        priority: Option<i8>,
+        stanza: &Stanza<'_>,
+    ) {
+        // What has no sender is ours: a push, an answer.
+        let Some(from) = stanza.from() else { return };
+        let session = jid(&from).and_then(|from| self.resource(self.find(from.local()?)?, from.resource()?));
+        let origin = Origin { jid: from.into_owned(), session: session.unwrap_or(SessionId::NONE) };
+        match stanza.kind() {
+            Kind::Iq if answerable(stanza) => {
+                bounce(self, sink, &origin, stanza, Condition::ServiceUnavailable)
+            }
+            Kind::Iq | Kind::Presence => {}
+            Kind::Message if self.is_elsewhere(stanza) => {}
+            Kind::Message => {
+                let (was, text) = (was.clone(), Box::<str>::from(stanza.text()));
+                self.with_account(sink, was.clone().local().unwrap_or_default(), move |hub, sink, place| {
+                    let Some(place) = place else { return };
+                    hub.view(&text, |hub, stanza| hub.redirect(sink, &origin, &was, priority, stanza, place));
+                });
+            }
+        }
+    }
+
+    /// Whether a message that was said to a session is not lost with it: it is of a kind that is not
+    /// kept, or a copy, or was only lent from the store.
+    fn is_elsewhere(&self, stanza: &Stanza<'_>) -> bool {
+        !is_kept(stanza)
+            || stanza.children().iter().any(|c| match (stanza.child_ns(c), stanza.child_name(c)) {
+                // Only we write these: others' are cut out on the way in.
+                (ns::CARBONS, "sent" | "received") => true,
+                (ns::DELAY, "delay") => {
+                    stanza.child_attr(c, "from").is_some_and(|from| *from == *self.names.domain)
+                }
+                _ => false,
+            })
+    }
+
+    fn redirect(
+        &mut self,
+        sink: &mut dyn Sink,
+        origin: &Origin,
+        was: &FullJid,
+        priority: Option<i8>,
+        stanza: &Stanza<'_>,
+        place: u32,
+    ) {
+        let Some(to) = stanza.to() else { return };
+        let Ok(to) = Jid::parse(&to) else { return };
+        let mut targets = Vec::new();
+        match self.resource(place, was.resource()) {
+            // The same device has come back. If it is not there yet, the message waits for it.
+            Some(again) => {
+                targets.extend(self.session(again).filter(|s| s.priority() >= Some(0)).map(|s| s.id))
+            }
+            None => {
+                self.best(place, &mut targets);
+                let top = targets.first().and_then(|id| self.session(*id)?.priority());
+                // To the bare address: they have it already.
+                if to.is_bare() && priority.is_some() && top >= priority {
+                    return;
+                }
+            }
+        }
+        for target in &targets {
+            if !self.stands_behind(*target, place, stanza, stanza.text().len())
+                && let Some(out) = sink.outbox(*target)
+            {
+                out.extend_from_slice(stanza.text().as_bytes());
+                return;
+            }
+        }
+        // As it was, with the id that it had.
+        let known = stanza.child(ns::SID, "stanza-id").and_then(|c| stanza.child_attr(c, "id"));
+        let id = known.map_or_else(|| self.next_id().to_string(), Cow::into_owned);
+        if self.put_aside(sink, origin, &to, stanza, place, &id) {
+            for target in targets {
+                self.behind(target, true);
+            }
+        }
     }
 
     /// XEP-0280 §7, §8: a message that was delivered or kept goes to the other sessions of both
@@ -577,6 +668,11 @@ fn answerable(stanza: &Stanza<'_>) -> bool {
         Kind::Message => !matches!(&*stanza.type_(), "error" | "headline"),
         Kind::Presence => false,
     }
+}
+
+/// Whether [`Hub::put_aside`] keeps a message if there is room.
+fn is_kept(stanza: &Stanza<'_>) -> bool {
+    !matches!(&*stanza.type_(), "error" | "headline" | "groupchat") && worth_keeping(stanza)
 }
 
 /// XEP-0160 §3 and XEP-0334: what is worth keeping for somebody who is away.

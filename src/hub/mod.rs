@@ -163,11 +163,8 @@ impl Hub {
             Input::Bind { ticket, account, resource, lang } => {
                 self.bind(sink, ticket, account, resource, lang)
             }
-            Input::Drained { session } => {
-                if self.session(session).is_some_and(|s| s.priority() >= Some(0)) {
-                    self.fetch_offline(sink, session);
-                }
-            }
+            Input::Drained { session } => self.fetch_offline(sink, session),
+            Input::Unsent { to, priority, stanza } => self.unsent(sink, to, priority, stanza),
             Input::Closed { session } => self.closed(sink, session),
         }
     }
@@ -465,7 +462,6 @@ impl Hub {
             interested: false,
             watches_blocks: false,
             carbons: false,
-            greeted: false,
             directed: Vec::new(),
             pending: 0,
             parked: 0,

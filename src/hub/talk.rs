@@ -61,6 +61,15 @@ pub enum Input<'a> {
         /// Which.
         session: SessionId,
     },
+    /// A stanza that was said to a session, which is gone and has not got it.
+    Unsent {
+        /// The session's address.
+        to: &'a FullJid,
+        /// The priority that it had to the end, if that is known.
+        priority: Option<i8>,
+        /// As it was written.
+        stanza: &'a Stanza<'a>,
+    },
     /// A session is gone, however that came about.
     Closed {
         /// Which.

@@ -2,7 +2,7 @@
 //! dropped once a resource is bound; then [`Drive`]; then the last words.
 
 use super::drive::Drive;
-use super::outbox::{Conn, End};
+use super::outbox::{Conn, End, Outbox};
 use super::ring::{Scratch, Shared};
 use super::tls::{self, Tls};
 use crate::hub::talk::SessionId;
@@ -100,7 +100,7 @@ struct Parting {
 impl Drop for Parting {
     fn drop(&mut self) {
         if self.conn.session.get() != SessionId::NONE {
-            self.shared.part(&self.conn);
+            self.shared.lost(self.conn.clone());
         }
     }
 }
@@ -116,23 +116,29 @@ pub async fn serve(shared: Rc<Shared>, io: Async<TcpStream>, peer: SocketAddr, m
     place.settled();
     drop(early);
     let end = Drive::new(shared.clone(), conn.clone(), reader, scope).await;
-    let rest = shared.part(&conn);
+    let outbox = shared.part(&conn);
     drop(parting);
-    Box::pin(last_words(&shared, &conn, rest, end)).await;
+    if let Some(mut outbox) = outbox {
+        Box::pin(last_words(&shared, &conn, &mut outbox, end)).await;
+        shared.give_back(outbox);
+    }
+    // Whoever still waits for the socket need wait no longer.
+    let _ = conn.io.get_ref().shutdown(Shutdown::Both);
 }
 
 /// Closes a stream (RFC 6120 §4.4, §4.9.1.1) and then the connection.
-async fn last_words(shared: &Rc<Shared>, conn: &Rc<Conn>, mut rest: Vec<u8>, end: End) {
+async fn last_words(shared: &Rc<Shared>, conn: &Rc<Conn>, outbox: &mut Outbox, end: End) {
+    let mut words = Vec::new();
     match end {
         End::Dead => return,
         End::Closed => {}
         End::Error(error) => {
             log::debug!("{}: stream error: {error}", conn.peer);
-            error.write(&mut rest);
+            error.write(&mut words);
         }
     }
-    rest.extend_from_slice(b"</stream:stream>");
-    goodbye(shared, conn, conn.write_all(&rest)).await;
+    words.extend_from_slice(b"</stream:stream>");
+    goodbye(shared, conn, shared.say(outbox, &words)).await;
 }
 
 /// Lets the last be said, then closes; all of it in the time that the peer is given, for it may

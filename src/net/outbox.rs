@@ -3,7 +3,9 @@
 
 use super::tls::Tls;
 use crate::hub::talk::{SessionId, Taken};
+use crate::jid::FullJid;
 use crate::stream;
+use crate::xml::{Frame, Framer};
 use async_io::Async;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -34,8 +36,8 @@ pub struct Conn {
     pub end: RefCell<Option<End>>,
     /// The reader, when it waits for something else than the socket as well.
     pub reader: RefCell<Option<Waker>>,
-    /// What its outbox still held when its place was given to another session.
-    pub left: RefCell<Vec<u8>>,
+    /// Its outbox, when the place of that was given to another session.
+    pub left: RefCell<Option<Outbox>>,
 }
 
 /// Why a connection has to end.
@@ -125,7 +127,14 @@ impl Conn {
 pub struct Outbox {
     /// Where it goes.
     pub conn: Rc<Conn>,
+    /// Whose it is.
+    pub jid: FullJid,
+    /// The priority that the session had when it ended, if the hub knew it then.
+    pub priority: Option<i8>,
+    /// Whole stanzas, but for the first `first` bytes.
     bytes: Vec<u8>,
+    /// What negotiation had to say.
+    first: usize,
     /// Written already, from the front of `bytes`.
     sent: usize,
     /// All that was ever written before `bytes`.
@@ -134,12 +143,12 @@ pub struct Outbox {
     taken: VecDeque<(u64, Taken)>,
     /// The socket takes no more; a task waits for it.
     blocked: bool,
-    /// It was full when somebody had something for it.
-    refused: bool,
     /// On the flusher's list.
     dirty: bool,
     /// Negotiation still writes; what comes for the session waits behind it.
     held: bool,
+    /// It was full when somebody had something for it.
+    refused: bool,
 }
 
 /// What a visit of the flusher came to.
@@ -154,24 +163,27 @@ pub enum Flushed {
 
 impl Outbox {
     /// For a session that was just bound on `conn`.
-    pub fn new(conn: Rc<Conn>) -> Outbox {
+    pub fn new(conn: Rc<Conn>, jid: FullJid) -> Outbox {
         Outbox {
             conn,
+            jid,
+            priority: None,
             bytes: Vec::new(),
+            first: 0,
             sent: 0,
             before: 0,
             taken: VecDeque::new(),
             blocked: false,
-            refused: false,
             dirty: false,
             held: true,
+            refused: false,
         }
     }
 
     /// Whether `bound` bytes wait already.
-    pub fn is_full(&mut self, bound: usize) -> bool {
+    pub fn is_full(&mut self, bound: usize, pool: &mut Pool) -> bool {
         if self.bytes.len() - self.sent >= EARLY && !self.blocked && !self.held {
-            let _ = self.push(); // an error shows at the next visit as well
+            let _ = self.push(pool); // an error shows at the next visit as well
         }
         self.bytes.len() - self.sent >= bound
     }
@@ -179,7 +191,7 @@ impl Outbox {
     /// The buffer to append to, unless `bound` bytes wait already. True with it: the connection
     /// was clean and belongs on the flusher's list now.
     pub fn open(&mut self, bound: usize, pool: &mut Pool) -> Option<(&mut Vec<u8>, bool)> {
-        if self.is_full(bound) {
+        if self.is_full(bound, pool) {
             self.refused = true;
             return None;
         }
@@ -194,7 +206,7 @@ impl Outbox {
     /// Calls `then` when all that is in here now has been taken by the system; gives it back when
     /// that is so already.
     pub fn when_taken(&mut self, then: Taken) -> Option<Taken> {
-        if self.bytes.len() == self.sent {
+        if self.bytes.len() == self.gone() {
             return Some(then);
         }
         self.taken.push_back((self.before + self.bytes.len() as u64, then));
@@ -204,14 +216,22 @@ impl Outbox {
     /// Negotiation is done: `first` goes out before all that has come for the session meanwhile.
     pub fn release(&mut self, first: &[u8]) {
         self.bytes.splice(0..0, first.iter().copied());
+        self.first = first.len();
         self.held = false;
         self.dirty = true;
     }
 
-    fn push(&mut self) -> io::Result<bool> {
+    fn push(&mut self, pool: &mut Pool) -> io::Result<bool> {
         let (n, open) = self.conn.write(self.bytes.get(self.sent..).unwrap_or_default())?;
         self.sent += n;
+        pool.written = pool.written.wrapping_add(n as u64);
         Ok(open)
+    }
+
+    /// How much of `bytes` the system has. Of what TLS has taken it may have only a part.
+    fn gone(&self) -> usize {
+        let held = self.conn.tls.borrow().as_ref().map_or(0, |tls| tls.unflushed());
+        self.sent.saturating_sub(held)
     }
 
     /// A visit of the flusher. `due` gets what has been waiting for bytes to be taken.
@@ -225,22 +245,21 @@ impl Outbox {
 
     /// The same, when the socket has been waited for.
     pub fn flush_on(&mut self, pool: &mut Pool, due: &mut Vec<Taken>) -> Flushed {
-        let before = self.sent;
-        let Ok(open) = self.push() else { return Flushed::Dead };
-        pool.written = pool.written.wrapping_add((self.sent - before) as u64);
+        let Ok(open) = self.push(pool) else { return Flushed::Dead };
         self.blocked = !open;
-        let reached = self.before + self.sent as u64;
+        let reached = self.before + self.gone() as u64;
         while self.taken.front().is_some_and(|(mark, _)| *mark <= reached) {
             due.extend(self.taken.pop_front().map(|(_, then)| then));
         }
-        if self.sent == self.bytes.len() {
-            (self.before, self.sent) = (reached, 0);
-            pool.keep(std::mem::take(&mut self.bytes));
-        } else if self.sent > EARLY {
-            self.bytes.drain(..self.sent);
-            (self.before, self.sent) = (reached, 0);
+        if !open {
+            if self.sent > EARLY {
+                self.cut();
+            }
+            return Flushed::Blocked;
         }
-        if open { Flushed::Clean } else { Flushed::Blocked }
+        (self.before, self.sent, self.first) = (reached, 0, 0);
+        pool.keep(std::mem::take(&mut self.bytes));
+        Flushed::Clean
     }
 
     /// Whether it was full since the last time this was asked, so that something for it may have been
@@ -249,10 +268,50 @@ impl Outbox {
         std::mem::take(&mut self.refused)
     }
 
-    /// What was never written, for the last words to go behind.
-    pub fn rest(mut self) -> Vec<u8> {
-        self.bytes.drain(..self.sent.min(self.bytes.len()));
+    /// Lets go of the stanzas that the system has.
+    fn cut(&mut self) {
+        let gone = self.gone();
+        let mut at = self.first;
+        each_stanza(self.bytes.get(at..).unwrap_or_default(), |stanza| {
+            let fits = at + stanza.len() <= gone;
+            at += if fits { stanza.len() } else { 0 };
+            fits
+        });
+        if at <= gone {
+            self.bytes.drain(..at);
+            (self.before, self.sent, self.first) = (self.before + at as u64, self.sent - at, 0);
+        }
+    }
+
+    /// Puts the last words behind all else and says everything.
+    pub async fn say(&mut self, words: &[u8], shared: &RefCell<Pool>) -> io::Result<()> {
+        self.bytes.extend_from_slice(words);
+        while !self.push(&mut shared.borrow_mut())? {
+            self.conn.io.writable().await?;
+        }
+        Ok(())
+    }
+
+    /// The stanzas that the system has not, or not to the end. (What it has may be lost as well;
+    /// that takes the other side's word, XEP-0198.)
+    pub fn unsent(mut self) -> Vec<u8> {
+        self.cut();
+        self.bytes.drain(..self.first);
         self.bytes
+    }
+}
+
+/// Walks over whole stanzas for as long as `each` says so.
+pub fn each_stanza(bytes: &[u8], mut each: impl FnMut(&[u8]) -> bool) {
+    let mut framer = Framer::new(usize::MAX, u16::MAX);
+    let _ = framer.next(b"<stream>"); // it wants a header first
+    let mut rest = bytes;
+    while let Ok(Some(frame)) = framer.next(rest) {
+        let Some((stanza, behind)) = rest.split_at_checked(frame.split().1) else { return };
+        if !matches!(frame, Frame::Element(_)) || !each(stanza) {
+            return;
+        }
+        rest = behind;
     }
 }
 

@@ -2,7 +2,7 @@
 //! the store. All that is shared between tasks stands in [`Shared`]; no task holds a borrow of it
 //! across an await.
 
-use super::outbox::{Conn, End, Flushed, Outbox, Pool};
+use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
 use super::tls::ServerTls;
 use super::work::Workers;
 use crate::hub::limits::Limits;
@@ -10,7 +10,7 @@ use crate::hub::talk::{Derived, Input, Now, Password, SessionId, Sink, Taken, Th
 use crate::hub::throttle::Throttle;
 use crate::hub::{Hub, Names};
 use crate::jid::FullJid;
-use crate::stanza;
+use crate::stanza::{self, Stanza};
 use crate::store::Store;
 use crate::store::change::{Answer, Ask, Change, Job, Keys};
 use crate::stream::{self, Condition, Secret, sasl};
@@ -241,11 +241,11 @@ impl Shared {
     }
 
     fn with_hub_at<R>(self: &Rc<Self>, now: Now, with: impl FnOnce(&mut Hub, &mut Mouth<'_>) -> R) -> R {
-        self.broken.set(true); // stays so if what follows panics
+        let before = self.broken.replace(true); // stays so if what follows panics
         let mut hub = self.hub.borrow_mut();
         hub.now = now;
         let result = with(&mut hub, &mut Mouth { shared: self, ring: self.ring.borrow_mut() });
-        self.broken.set(false);
+        self.broken.set(before);
         result
     }
 
@@ -303,17 +303,58 @@ impl Shared {
     }
 
     /// The session's connection is going: takes it out of the tables, tells the hub, and returns
-    /// what was never written.
-    pub fn part(self: &Rc<Self>, conn: &Conn) -> Vec<u8> {
+    /// its outbox, for the last words and then [`Shared::give_back`].
+    pub fn part(self: &Rc<Self>, conn: &Conn) -> Option<Outbox> {
         let session = conn.session.replace(SessionId::NONE);
+        let priority = self.hub.borrow().session(session).and_then(|s| s.priority());
         self.hear(Input::Closed { session });
         let mut ring = self.ring.borrow_mut();
-        match ring.boxes.get_mut(session.index as usize) {
+        let mut outbox = match ring.boxes.get_mut(session.index as usize) {
             Some(slot) if slot.as_ref().is_some_and(|(g, _)| *g == session.generation) => {
-                slot.take().map(|(_, outbox)| outbox.rest()).unwrap_or_default()
+                slot.take().map(|(_, outbox)| outbox)
             }
             _ => conn.left.take(),
+        };
+        if let Some(outbox) = &mut outbox {
+            outbox.priority = priority;
         }
+        outbox
+    }
+
+    /// The task of a session's connection has failed, and is being unwound: what is left to do is
+    /// done by another.
+    pub fn lost(self: &Rc<Self>, conn: Rc<Conn>) {
+        let shared = self.clone();
+        self.spawn(async move {
+            if let Some(outbox) = shared.part(&conn) {
+                shared.give_back(outbox);
+            }
+        });
+    }
+
+    /// What a session that is gone was never sent goes back to the hub, which finds it another way
+    /// (RFC 6121 §8.5.3.2.1), so that a connection that dies takes no message with it.
+    pub fn give_back(self: &Rc<Self>, outbox: Outbox) {
+        let (jid, priority) = (outbox.jid.clone(), outbox.priority);
+        let unsent = outbox.unsent();
+        if unsent.is_empty() {
+            return;
+        }
+        let mut scan = Scan::new();
+        each_stanza(&unsent, |text| {
+            // All of it has been judged on its way in; with what we have added it may be over a cap.
+            if let Ok(text) = scan.element(text, &Scope::default(), &Caps::judged_before())
+                && let Some(stanza) = Stanza::new(text, &scan)
+            {
+                self.hear(Input::Unsent { to: &jid, priority, stanza: &stanza });
+            }
+            true
+        });
+    }
+
+    /// See [`Outbox::say`].
+    pub async fn say(&self, outbox: &mut Outbox, words: &[u8]) -> std::io::Result<()> {
+        outbox.say(words, &self.pool).await
     }
 
     /// Bytes read from and written to clients.
@@ -510,7 +551,7 @@ impl Sink for Mouth<'_> {
     fn must(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
         let bound = self.shared.limits.borrow().outbox_bytes as usize;
         if let Some(outbox) = self.ring.outbox(to)
-            && outbox.is_full(bound)
+            && outbox.is_full(bound, &mut self.shared.pool.borrow_mut())
         {
             outbox.conn.kill(end(Condition::ResourceConstraint));
             return None;
@@ -562,10 +603,10 @@ impl Sink for Mouth<'_> {
                 self.ring.boxes.resize_with(index + 1, || None);
             }
             if let Some(slot) = self.ring.boxes.get_mut(index)
-                && let Some((_, old)) = slot.replace((session.generation, Outbox::new(conn)))
+                && let Some((_, old)) = slot.replace((session.generation, Outbox::new(conn, jid.clone())))
             {
                 let conn = old.conn.clone();
-                *conn.left.borrow_mut() = old.rest();
+                *conn.left.borrow_mut() = Some(old);
             }
             (session, jid.clone())
         });

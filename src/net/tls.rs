@@ -110,6 +110,8 @@ pub struct Tls(Box<Inner>);
 struct Inner {
     conn: Connection,
     side: Side,
+    /// Plaintext that was taken and whose record is not yet whole at the socket.
+    unflushed: usize,
 }
 
 enum Side {
@@ -159,7 +161,7 @@ impl Tls {
 
     fn new(mut conn: Connection, side: Side) -> Tls {
         conn.set_buffer_limit(Some(SEND_LIMIT));
-        Tls(Box::new(Inner { conn, side }))
+        Tls(Box::new(Inner { conn, side, unflushed: 0 }))
     }
 
     /// Copies out plaintext that is left inside; if there was none, reads ciphertext *once* from `io`
@@ -227,7 +229,9 @@ impl Tls {
         if conn.wants_write() && !conn.is_handshaking() {
             return 0;
         }
-        conn.writer().write(plain).unwrap_or(0)
+        let taken = conn.writer().write(plain).unwrap_or(0);
+        self.0.unflushed = self.0.unflushed.saturating_add(taken);
+        taken
     }
 
     /// Writes what is ready to go. True if nothing is left, false if the socket takes no more for now.
@@ -242,7 +246,14 @@ impl Tls {
                 Err(why) => return Err(why),
             }
         }
+        self.0.unflushed = 0;
         Ok(true)
+    }
+
+    /// Bytes of plaintext that were taken and can't have reached the peer: of a record that is not
+    /// whole it can read nothing.
+    pub fn unflushed(&self) -> usize {
+        self.0.unflushed
     }
 
     /// Writes and flushes by turns, and says how much of `plain` is taken: it need not be kept. Less

@@ -49,6 +49,8 @@ pub struct Ring {
     pub stalled: bool,
     /// Every write fails.
     pub broken: bool,
+    /// Every reading of messages kept for later fails.
+    pub unreadable: bool,
 }
 
 impl Sink for Ring {
@@ -140,6 +142,7 @@ impl World {
             passwords: Vec::new(),
             stalled: false,
             broken: false,
+            unreadable: false,
         };
         let hub = Hub::new(names, limits, stonechat::xep::ALL, now, 0xb007);
         let mut world = World { hub, ring, now, held: false, tickets: 0 };
@@ -209,7 +212,9 @@ impl World {
         if let Some((changes, ask, then)) = self.ring.jobs.pop_front() {
             let writes = !changes.is_empty()
                 || matches!(ask, Ask::PrivatePut { .. } | Ask::Remove { .. } | Ask::Create { .. });
-            let answer = match self.ring.broken && writes {
+            let fails =
+                (self.ring.broken && writes) || (self.ring.unreadable && matches!(ask, Ask::Offline { .. }));
+            let answer = match fails {
                 true => Answer::Failed("no space left on the test".into()),
                 false => self.ask(changes, ask),
             };
@@ -301,10 +306,35 @@ impl World {
         self.settle();
     }
 
+    /// The session's connection dies before anything that it has not looked at was written. It may
+    /// have been `replaced` before.
+    pub fn lose(&mut self, session: SessionId, replaced: Option<&str>) {
+        let (jid, priority) = match replaced {
+            Some(jid) => (jid.to_owned(), None),
+            None => (self.jid(session), self.hub.session(session).unwrap().priority()),
+        };
+        let to = FullJid::parse(&jid).unwrap();
+        let unsent = self.got(session);
+        self.close(session);
+        for got in unsent {
+            let mut scan = Scan::new();
+            let text = scan.element(got.0.as_bytes(), &Scope::default(), &Caps::judged_before()).unwrap();
+            let stanza = Stanza::new(text, &scan).unwrap();
+            let input = Input::Unsent { to: &to, priority, stanza: &stanza };
+            self.hub.handle(self.now, input, &mut self.ring);
+        }
+        self.settle();
+    }
+
     /// What a session was sent since the last look.
     pub fn got(&mut self, by: SessionId) -> Vec<Got> {
         let bytes = self.ring.outboxes.get_mut(&by).map(std::mem::take).unwrap_or_default();
         split(&bytes)
+    }
+
+    /// The same, without taking it.
+    pub fn peek(&self, by: SessionId) -> Vec<Got> {
+        split(self.ring.outboxes.get(&by).map_or(&[], Vec::as_slice))
     }
 
     /// The one stanza that a session was sent.

@@ -239,3 +239,44 @@ def c7_flood(t):
         t.bob.expect_body(f"flood {n}", 5)
         worst = max(worst, time.monotonic() - at)
     t.check(f"{n} messages of others, {worst * 1000:.0f} ms at most", worst < 1 and n > 20, f"{n} messages")
+
+
+def c7_what_was_never_written(t):
+    """A reader that dies with unread messages takes none with it that the system had not taken."""
+    for tls in (None, "starttls"):
+        for how in ("dead", "replaced", "shutdown"):
+            hub = t.other(limits=["stall_seconds=2", "close_seconds=1", "outbox_bytes=8000000", "offline_messages=100000", "offline_bytes=100000000", NO_DELAY])
+            hub.user("slow", "sender")
+            slow = hub.client(tls)
+            slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.login("slow", PASSWORD, "s")
+            t.keep(slow).online()
+            sender = t.keep(hub.login("sender", "x"))
+            many, text = 240, "x" * 40_000
+            for n in range(many):
+                sender.message(f"slow@{hub.domain}", f"{n} {text}", id=f"m{n}")
+            sender.ping()
+            if how == "dead":
+                slow.drop()
+                again = t.keep(hub.login("slow", "s2"))
+                hubs.wait_for("the dead one is noticed", lambda: '"sessions":2' in hub.run("status", "--json").stdout, 8, 0.2)
+                time.sleep(0.5)
+            elif how == "replaced":
+                again = t.keep(hub.login("slow", "s"))
+                time.sleep(2)
+            else:
+                hub.stop()
+                hub.start()
+                again = t.keep(hub.login("slow", "s"))
+            again.send("<presence/>")
+            got, last = [], time.monotonic()
+            while time.monotonic() - last < 1:
+                try:
+                    e = again.next(0.2)
+                    if name(e) == "message":
+                        got.append(int(body(e).split()[0]))
+                    last = time.monotonic()
+                except Timeout:
+                    pass
+            want = list(range(min(got, default=0), many))
+            t.check(f"{tls} {how}: the last {len(got)} of {many} are there, in order", got == want and len(got) > many // 2, str(got)[:300])

@@ -153,3 +153,158 @@ fn a_slow_reader_is_an_absent_one() {
     assert_eq!(w.one(juliet).body().as_deref(), Some("1"));
     assert_eq!(w.loaded("juliet").offline.0, 0);
 }
+
+fn bodies(w: &mut World, session: stonechat::hub::talk::SessionId) -> Vec<String> {
+    w.got(session).iter().filter(|g| g.name() == "message").filter_map(|g| g.body()).collect()
+}
+
+fn drained(w: &mut World, session: stonechat::hub::talk::SessionId) {
+    w.hub.handle(w.now, stonechat::hub::talk::Input::Drained { session }, &mut w.ring);
+    w.settle();
+}
+
+/// RFC 6120 §10.1: what was put aside for a slow reader is not overtaken, neither while there is room
+/// again nor while it is on its way.
+#[test]
+fn nothing_overtakes_what_was_put_aside() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    w.ring.full.insert(juliet);
+    w.send(romeo, &message(1));
+    w.ring.full.clear();
+    w.send(romeo, &message(2));
+    // What is not kept need not wait.
+    w.send(romeo, &format!("<message to='juliet@{DOMAIN}' type='headline'><body>now</body></message>"));
+    assert_eq!(bodies(&mut w, juliet), ["now"]);
+    w.ring.stalled = true;
+    drained(&mut w, juliet);
+    w.send(romeo, &message(3));
+    assert_eq!(bodies(&mut w, juliet), ["1", "2"]);
+    w.ring.stalled = false;
+    w.settle();
+    assert_eq!(bodies(&mut w, juliet), ["3"]);
+    w.send(romeo, &message(4));
+    assert_eq!(bodies(&mut w, juliet), ["4"]);
+    assert_eq!(w.loaded("juliet").offline, (0, 0));
+    // The same at login.
+    w.close(juliet);
+    w.send(romeo, &message(5));
+    let juliet = w.bound("juliet", "b");
+    w.held = true;
+    w.hear(juliet, "<presence/>");
+    w.hear(romeo, &message(6));
+    w.release();
+    assert_eq!(bodies(&mut w, juliet), ["5", "6"]);
+}
+
+/// A disk that could not be read once is asked again.
+#[test]
+fn a_disk_that_refuses_once() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let romeo = w.login("romeo", "a");
+    w.send(romeo, &message(1));
+    let juliet = w.bound("juliet", "b");
+    w.ring.unreadable = true;
+    w.send(juliet, "<presence/>");
+    w.ring.unreadable = false;
+    assert_eq!(bodies(&mut w, juliet), [""; 0]);
+    w.send(juliet, "<presence><priority>-1</priority></presence>");
+    w.send(juliet, "<presence/>");
+    assert_eq!(bodies(&mut w, juliet), ["1"]);
+}
+
+/// A connection that dies takes no message with it.
+#[test]
+fn what_was_never_written_is_not_lost() {
+    for replaced in [false, true] {
+        let mut w = World::new(&["romeo", "juliet"]);
+        let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+        let to = |jid: &str, kind: &str, inside: &str| {
+            format!("<message to='{jid}' type='{kind}' id='{kind}'>{inside}</message>")
+        };
+        let (bare, full) = (format!("juliet@{DOMAIN}"), format!("juliet@{DOMAIN}/b"));
+        w.send(romeo, &to(&bare, "chat", "<body>1</body>"));
+        w.send(romeo, &to(&full, "normal", "<body>2</body>"));
+        w.send(romeo, &to(&full, "chat", "<composing xmlns='http://jabber.org/protocol/chatstates'/>"));
+        for kind in ["headline", "error", "groupchat"] {
+            w.send(romeo, &to(&full, kind, "<body>no</body>"));
+        }
+        w.send(romeo, &format!("<presence to='{full}'/>"));
+        w.send(romeo, &format!("<iq to='{full}' type='result' id='r'/>"));
+        w.got(romeo);
+        let ids: Vec<_> =
+            w.peek(juliet).iter().filter_map(|g| g.of("urn:xmpp:sid:0", "stanza-id", "id")).collect();
+        if replaced {
+            let again = w.bound("juliet", "b");
+            w.lose(juliet, Some(&full));
+            w.send(again, "<presence/>");
+            let got: Vec<_> = w.got(again).into_iter().filter(|g| g.name() == "message").collect();
+            assert_eq!(got.iter().filter_map(|g| g.body()).collect::<Vec<_>>(), ["1", "2"]);
+            continue;
+        }
+        w.lose(juliet, None);
+        w.nothing(romeo);
+        assert_eq!(w.loaded("juliet").offline.0, 2);
+        let juliet = w.bound("juliet", "c");
+        w.send(juliet, "<presence/>");
+        let got: Vec<_> = w.got(juliet).into_iter().filter(|g| g.name() == "message").collect();
+        assert_eq!(got.iter().filter_map(|g| g.body()).collect::<Vec<_>>(), ["1", "2"]);
+        for (got, id) in got.iter().zip(&ids) {
+            assert_eq!(got.count("urn:xmpp:sid:0", "stanza-id"), 1);
+            assert_eq!(got.of("urn:xmpp:sid:0", "stanza-id", "id").as_ref(), Some(id), "the id it had");
+            assert_eq!(got.count("urn:xmpp:delay", "delay"), 1);
+            assert_eq!(got.from(), format!("romeo@{DOMAIN}/a"));
+        }
+    }
+}
+
+/// Each once: not what others have, nor what the store still has.
+#[test]
+fn what_was_never_written_comes_once() {
+    // To the bare address: the other resource got it as well. To the full one: it did not.
+    for (to, first, later) in [("", 1, 0), ("/b", 0, 1)] {
+        let mut w = World::new(&["romeo", "juliet"]);
+        let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+        let (other, never) = (w.login("juliet", "other"), w.login_with("juliet", "never", -1));
+        w.drop_all();
+        w.send(romeo, &format!("<message to='juliet@{DOMAIN}{to}' type='chat'><body>x</body></message>"));
+        assert_eq!(bodies(&mut w, other).len(), first);
+        w.lose(juliet, None);
+        assert_eq!(bodies(&mut w, other).len(), later, "{to}");
+        assert_eq!(bodies(&mut w, never).len(), 0);
+        assert_eq!(w.loaded("juliet").offline.0, 0);
+    }
+    // Lent from the store.
+    let mut w = World::new(&["romeo", "juliet"]);
+    let romeo = w.login("romeo", "a");
+    for n in 0..3 {
+        w.send(romeo, &message(n));
+    }
+    w.ring.stalled = true;
+    let juliet = w.bound("juliet", "b");
+    w.send(juliet, "<presence/>");
+    assert_eq!(w.peek(juliet).iter().filter(|g| g.name() == "message").count(), 3);
+    w.lose(juliet, None);
+    w.ring.stalled = false;
+    assert_eq!(w.loaded("juliet").offline.0, 3);
+    let juliet = w.bound("juliet", "b");
+    w.send(juliet, "<presence/>");
+    assert_eq!(bodies(&mut w, juliet), ["0", "1", "2"]);
+}
+
+/// Who waits for an answer gets one.
+#[test]
+fn a_request_that_was_never_written_is_answered() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    w.acquaint("romeo", "juliet", stonechat::store::change::Subscription::Both);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    w.drop_all();
+    w.send(romeo, &format!("<iq to='juliet@{DOMAIN}/b' type='get' id='q'><a xmlns='u'/></iq>"));
+    w.lose(juliet, None);
+    let got = w.got(romeo);
+    let answer = got.iter().find(|g| g.name() == "iq").unwrap();
+    assert!(
+        answer.is_error("service-unavailable") && answer.from() == format!("juliet@{DOMAIN}/b"),
+        "{got:?}"
+    );
+}
