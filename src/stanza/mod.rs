@@ -272,6 +272,13 @@ pub fn is(node: &Node<'_, '_>, ns: &str, name: &str) -> bool {
     node.is_element() && node.tag_name().name() == name && namespace(node) == ns
 }
 
+/// An attribute without a prefix. Not [`Node::attribute`]: that takes the first of this local name,
+/// be it of whatever namespace, and so the sender's `x:from` for the server's `from`.
+pub fn attr<'a>(node: &Node<'a, '_>, name: &str) -> Option<&'a str> {
+    let mut all = node.attributes();
+    all.find(|attr| attr.namespace().is_none() && attr.name() == name).map(|attr| attr.value())
+}
+
 /// The namespace of an element; the content namespace is the empty string.
 pub fn namespace<'a>(node: &Node<'a, '_>) -> &'a str {
     match node.tag_name().namespace() {
