@@ -85,7 +85,7 @@ impl Row {
         };
         Some(Row {
             kind,
-            fields: names.iter().map(|n| node.attribute(*n).unwrap_or("").to_owned()).collect(),
+            fields: names.iter().map(|n| stanza::attr(node, n).unwrap_or("").to_owned()).collect(),
         })
     }
 

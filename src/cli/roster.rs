@@ -193,10 +193,10 @@ async fn show(session: &mut Session, ls: &Ls, json: bool) -> Result<Exit, Failur
             }
             let groups = node.children().filter(|g| stanza::is(g, ns::ROSTER, "group"));
             items.push(Item {
-                jid: node.attribute("jid").unwrap_or("").to_owned(),
-                name: node.attribute("name").filter(|n| !n.is_empty()).map(str::to_owned),
-                subscription: node.attribute("subscription").unwrap_or("none").to_owned(),
-                ask: node.attribute("ask") == Some("subscribe"),
+                jid: stanza::attr(&node, "jid").unwrap_or("").to_owned(),
+                name: stanza::attr(&node, "name").filter(|n| !n.is_empty()).map(str::to_owned),
+                subscription: stanza::attr(&node, "subscription").unwrap_or("none").to_owned(),
+                ask: stanza::attr(&node, "ask") == Some("subscribe"),
                 groups: groups.map(|g| g.text().unwrap_or("").to_owned()).collect(),
             });
         }

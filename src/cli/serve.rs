@@ -150,10 +150,12 @@ impl Local for Serve {
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let store = Store::open(&options.data).map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
         store.set_max_accounts(options.limits.accounts);
-        let names = names(&store, &options)?;
+        let mut fresh = Fresh { store: &store, changes: Vec::new() };
+        let names = names(&mut fresh, &options)?;
         let identity = identity(&options, &names)?;
-        keep_keys(&store, &options.data)?;
-        let secret = secret(&store)?;
+        keep_keys(&mut fresh, &options.data)?;
+        let secret = secret(&mut fresh)?;
+        fresh.commit()?;
         let now = net::ring::now(started);
         let boot = u32::from_le_bytes(net::random());
         let hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
@@ -340,9 +342,8 @@ fn listener(address: SocketAddr) -> Result<async_io::Async<std::net::TcpListener
 }
 
 /// The domain is chosen once: accounts and rosters carry it.
-fn names(store: &Store, options: &Options) -> Result<Names, Failure> {
-    let io = |e: store::Failed| Failure::new(Exit::Io, e.to_string());
-    let kept = store.meta_get("domain").map_err(io)?.map(|b| String::from_utf8_lossy(&b).into_owned());
+fn names(store: &mut Fresh<'_>, options: &Options) -> Result<Names, Failure> {
+    let kept = store.get("domain")?.map(|b| String::from_utf8_lossy(&b).into_owned());
     let machine = net::cert::Names::of_this_machine("");
     let domain = match (&options.domain, kept) {
         (Some(said), Some(kept)) if *said != kept => {
@@ -357,7 +358,7 @@ fn names(store: &Store, options: &Options) -> Result<Names, Failure> {
             format!("{}.local", bare.map_or("stonechat", |b| b.as_str()))
         }
     };
-    store.meta_put("domain", domain.as_bytes()).map_err(io)?;
+    store.put("domain", domain.as_bytes())?;
     let mut aliases: Vec<Box<str>> = options.aliases.iter().map(|a| a.as_str().into()).collect();
     let own = machine.aliases.iter().cloned().chain(["localhost".to_owned()]);
     let addresses = if_addrs::get_if_addrs().unwrap_or_default();
@@ -388,26 +389,52 @@ fn identity(options: &Options, names: &Names) -> Result<Identity, Failure> {
 }
 
 /// What the salts of accounts that do not exist are made from; as old as the data, or they would tell.
-fn secret(store: &Store) -> Result<[u8; 32], Failure> {
-    let io = |e: store::Failed| Failure::new(Exit::Io, e.to_string());
-    if let Some(kept) = store.meta_get("secret").map_err(io)?
+fn secret(store: &mut Fresh<'_>) -> Result<[u8; 32], Failure> {
+    if let Some(kept) = store.get("secret")?
         && let Ok(secret) = <[u8; 32]>::try_from(&*kept)
     {
         return Ok(secret);
     }
     let secret = net::random();
-    store.meta_put("secret", &secret).map_err(io)?;
+    store.put("secret", &secret)?;
     Ok(secret)
+}
+
+/// Small named values of the store; what is new is written in one commit.
+struct Fresh<'s> {
+    store: &'s Store,
+    changes: Vec<store::change::Change>,
+}
+
+impl Fresh<'_> {
+    fn get(&self, name: &str) -> Result<Option<Box<[u8]>>, Failure> {
+        self.store.meta_get(name).map_err(|e| Failure::new(Exit::Io, e.to_string()))
+    }
+
+    fn put(&mut self, name: &str, value: &[u8]) -> Result<(), Failure> {
+        if self.get(name)?.is_none_or(|kept| *kept != *value) {
+            self.changes.push(store::change::Change::NamedPut { name: name.into(), value: value.into() });
+        }
+        Ok(())
+    }
+
+    fn commit(self) -> Result<(), Failure> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        match self.store.ask(self.changes, store::change::Ask::Nothing) {
+            store::change::Answer::Failed(why) => Err(Failure::new(Exit::Io, why)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The authority's files go into the data, so that a backup has them: a restored hub that made new
 /// ones would break every pin.
-fn keep_keys(store: &Store, data: &Path) -> Result<(), Failure> {
-    let io = |e: store::Failed| Failure::new(Exit::Io, e.to_string());
+fn keep_keys(store: &mut Fresh<'_>, data: &Path) -> Result<(), Failure> {
     for name in cert::FILES {
-        let Ok(bytes) = std::fs::read(data.join(name)) else { continue };
-        if store.meta_get(name).map_err(io)?.is_none_or(|kept| *kept != *bytes) {
-            store.meta_put(name, &bytes).map_err(io)?;
+        if let Ok(bytes) = std::fs::read(data.join(name)) {
+            store.put(name, &bytes)?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use super::subscription::Verb;
 use super::talk::{SessionId, Sink};
 use super::{Hub, Origin};
 use crate::jid::Jid;
-use crate::stanza::{Condition, Error, child, is};
+use crate::stanza::{Condition, Error, attr, child, is};
 use crate::store::change::{Change, Item, Subscription};
 use crate::xml::{Writer, ns};
 use std::collections::BTreeSet;
@@ -100,16 +100,16 @@ fn set(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
     if !is(&item, ns::ROSTER, "item") {
         return Err(Condition::BadRequest.into());
     }
-    let jid = item.attribute("jid").ok_or(Condition::BadRequest)?;
+    let jid = attr(&item, "jid").ok_or(Condition::BadRequest)?;
     let jid = cx.hub.canonical(Jid::parse(jid).map_err(|_| Condition::JidMalformed)?);
-    if item.attribute("subscription") == Some("remove") {
+    if attr(&item, "subscription") == Some("remove") {
         return remove(cx, request, place, jid.as_str());
     }
     // §2.1.2.3: oneself is not a contact.
     if jid.as_str() == own.as_str() {
         return Err(Condition::NotAllowed.into());
     }
-    let name = item.attribute("name").filter(|n| !n.is_empty()).map(Box::<str>::from);
+    let name = attr(&item, "name").filter(|n| !n.is_empty()).map(Box::<str>::from);
     let mut groups: Vec<Box<str>> = Vec::new();
     let mut seen = BTreeSet::new();
     for group in item.children().filter(|n| is(n, ns::ROSTER, "group")) {

@@ -204,6 +204,13 @@ impl<'a> Stanza<'a> {
         for span in cut {
             writer.raw(text.get(at..span.start as usize).unwrap_or("").as_bytes());
             at = span.end as usize;
+            // The texts before and behind become one, and that may not have `]]>` in it.
+            let behind = text.get(at..).unwrap_or("");
+            let brackets = behind.len().saturating_sub(behind.trim_start_matches(']').len());
+            if behind.get(brackets..).is_some_and(|rest| rest.starts_with('>')) {
+                writer.raw(behind.get(..brackets).unwrap_or("").as_bytes()).raw(b"&gt;");
+                at = at.saturating_add(brackets).saturating_add(1);
+            }
         }
         writer.raw(text.get(at..end).unwrap_or("").as_bytes());
         writer.inside(add);
@@ -272,6 +279,13 @@ pub fn is(node: &Node<'_, '_>, ns: &str, name: &str) -> bool {
     node.is_element() && node.tag_name().name() == name && namespace(node) == ns
 }
 
+/// An attribute without a prefix. Not [`Node::attribute`]: that takes the first of this local name,
+/// be it of whatever namespace, and so the sender's `x:from` for the server's `from`.
+pub fn attr<'a>(node: &Node<'a, '_>, name: &str) -> Option<&'a str> {
+    let mut all = node.attributes();
+    all.find(|attr| attr.namespace().is_none() && attr.name() == name).map(|attr| attr.value())
+}
+
 /// The namespace of an element; the content namespace is the empty string.
 pub fn namespace<'a>(node: &Node<'a, '_>) -> &'a str {
     match node.tag_name().namespace() {
@@ -288,4 +302,38 @@ pub fn child<'a, 'i>(node: &Node<'a, 'i>, ns: &str, name: &str) -> Option<Node<'
 /// The text of the first child element of that namespace and name.
 pub fn child_text<'a>(node: &Node<'a, '_>, ns: &str, name: &str) -> Option<&'a str> {
     child(node, ns, name).map(|n| n.text().unwrap_or(""))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::xml::Caps;
+
+    #[test]
+    fn c3_what_is_cut_out_leaves_no_end_of_cdata_in_the_text() {
+        for (text, wanted) in [
+            ("]]<x/>>", "]]>"),
+            ("]<x/>]>", "]]>"),
+            ("]<x/>]<x/>>", "]]>"),
+            ("]]]<x/>]]<y/>]>", "]]]]]]>"),
+            ("a]]<x/><x/>><x/>>", "a]]>>"),
+            ("<x/>]]<x/>b>", "]]b>"),
+            ("<x/>", ""),
+        ] {
+            let message = format!("<message>{text}</message>");
+            let mut scan = Scan::new();
+            let judged = scan.element(message.as_bytes(), &Scope::default(), &Caps::default()).unwrap();
+            let stanza = Stanza::new(judged, &scan).unwrap();
+            let cut: Vec<Span> =
+                stanza.children().iter().filter(|c| stanza.child_name(c) == "x").map(|c| c.span).collect();
+            let mut out = Vec::new();
+            stanza.stamp(&mut out, None, None, None, &cut);
+            let mut again = Scan::new();
+            let out = again.element(&out, &Scope::default(), &Caps::default()).unwrap();
+            let tree = Tree::parse(out).unwrap();
+            let texts: String = tree.root_element().children().filter_map(|n| n.text()).collect();
+            assert_eq!(texts, wanted, "{out}");
+        }
+    }
 }

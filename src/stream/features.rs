@@ -240,7 +240,7 @@ impl Seen {
                         seen.mechanisms = names.filter_map(|n| n.text()).map(|t| t.trim().into()).collect();
                     }
                     (ns::SASL_CB, "sasl-channel-binding") => {
-                        let types = children().filter_map(|n| n.attribute("type").map(Box::from));
+                        let types = children().filter_map(|n| stanza::attr(&n, "type").map(Box::from));
                         seen.bindings = Some(types.collect());
                     }
                     (ns::REGISTER_FEATURE, "register") => seen.register = true,

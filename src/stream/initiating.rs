@@ -292,7 +292,8 @@ impl Initiating {
         let tls = matches!(self.security, Security::Tls { .. });
         let Some(password) = &self.account.password else {
             if tls && seen.offers(Mechanism::External) {
-                auth(Mechanism::External, b"", out);
+                // As whom, in words: a certificate that is bound to somebody else should be told so.
+                auth(Mechanism::External, self.account.jid.as_str().as_bytes(), out);
                 return Ok(State::Waiting);
             }
             return Err(Failure::NoMechanism { offered: seen.mechanisms.clone() });

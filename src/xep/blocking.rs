@@ -9,7 +9,7 @@ use crate::hub::account::Account;
 use crate::hub::extension::{Cx, Extension, Reply, Request, Rule, Takes};
 use crate::hub::talk::Sink;
 use crate::jid::Jid;
-use crate::stanza::{Condition, Error, child, is};
+use crate::stanza::{Condition, Error, attr, child, is};
 use crate::store::change::{Answer, Ask, Change};
 use crate::xml::{Writer, ns};
 
@@ -65,7 +65,7 @@ fn items(hub: &Hub, request: &Request<'_>, name: &str) -> Result<Vec<Box<str>>, 
     let list = child(&tree.root_element(), ns::BLOCKING, name).ok_or(Condition::BadRequest)?;
     let mut items = Vec::new();
     for item in list.children().filter(|n| is(n, ns::BLOCKING, "item")) {
-        let jid = item.attribute("jid").ok_or(Condition::BadRequest)?;
+        let jid = attr(&item, "jid").ok_or(Condition::BadRequest)?;
         let jid = Jid::parse(jid).map_err(|_| Condition::JidMalformed)?;
         items.push(hub.canonical(jid).as_str().into());
     }

@@ -1,5 +1,7 @@
 //! Namespace names, each under the word that the RFC or XEP uses.
 
+/// What the prefix `xml` stands for (Namespaces in XML 1.0 §3).
+pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// Client streams (RFC 6120 §4.8.2).
 pub const CLIENT: &str = "jabber:client";
 /// Server streams (RFC 6120 §4.8.2).

@@ -16,9 +16,9 @@ pub(super) enum Answered {
 pub(super) fn answer(iq: &Node<'_, '_>, kind: &str, now: &str, out: &mut Vec<u8>) -> Answered {
     let payload = iq.children().find(Node::is_element);
     let name = payload.map(|p| (stanza::namespace(&p), p.tag_name().name()));
-    let is_get = iq.attribute("type") == Some("get");
+    let is_get = stanza::attr(iq, "type") == Some("get");
     let mut w = Writer::new(out);
-    w.start("iq").opt("to", iq.attribute("from")).opt("id", iq.attribute("id"));
+    w.start("iq").opt("to", stanza::attr(iq, "from")).opt("id", stanza::attr(iq, "id"));
     match name {
         Some((ns::PING, "ping")) if is_get => {
             w.attr("type", "result");
@@ -33,7 +33,7 @@ pub(super) fn answer(iq: &Node<'_, '_>, kind: &str, now: &str, out: &mut Vec<u8>
             w.text_leaf("tzo", "+00:00").text_leaf("utc", now).end();
         }
         Some((ns::DISCO_INFO, "query"))
-            if is_get && payload.is_some_and(|p| p.attribute("node").is_none()) =>
+            if is_get && payload.is_some_and(|p| stanza::attr(&p, "node").is_none()) =>
         {
             w.attr("type", "result").start("query").ns(ns::DISCO_INFO);
             w.start("identity").attr("category", "client").attr("type", kind).attr("name", "Stonechat").end();

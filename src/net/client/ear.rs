@@ -91,7 +91,7 @@ impl Ear {
             ("", "presence") => {
                 let Some(presence) = event::presence(node, element.text(), &me.bare) else { return };
                 if let Some(error) = &presence.error {
-                    self.bounced(node.attribute("id"), &presence.from, error);
+                    self.bounced(stanza::attr(node, "id"), &presence.from, error);
                 }
                 self.push(Event::Presence(Box::new(presence)));
             }
@@ -151,12 +151,14 @@ impl Ear {
     }
 
     fn iq(&mut self, node: &Node<'_, '_>, element: &Element, me: &Me, out: &mut Vec<u8>) {
-        let from = node.attribute("from");
-        match node.attribute("type") {
+        let from = stanza::attr(node, "from");
+        match stanza::attr(node, "type") {
             Some(kind @ ("result" | "error")) => {
                 // Whoever guesses an id has not answered (threats C2, CVE-2015-8688).
                 let Some(pending) = self.pending.as_mut().filter(|p| p.answer.is_none()) else { return };
-                if node.attribute("id") == Some(&pending.id) && comes_from(pending.to.as_deref(), from, me) {
+                if stanza::attr(node, "id") == Some(&pending.id)
+                    && comes_from(pending.to.as_deref(), from, me)
+                {
                     pending.answer = Some(match kind {
                         "result" => Ok(element.clone()),
                         _ => Err(StanzaError::of(node)),
@@ -166,7 +168,7 @@ impl Ear {
             Some("set") if stanza::child(node, ns::ROSTER, "query").is_some() => {
                 if comes_from(None, from, me) {
                     let mut w = Writer::new(out);
-                    w.start("iq").attr("type", "result").opt("to", from).opt("id", node.attribute("id"));
+                    w.start("iq").attr("type", "result").opt("to", from).opt("id", stanza::attr(node, "id"));
                     drop(w);
                     self.push(Event::RosterPush(element.clone()));
                 } else {

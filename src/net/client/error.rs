@@ -59,12 +59,12 @@ impl StanzaError {
     /// Reads the `<error/>` child of a stanza.
     pub fn of(stanza: &Node<'_, '_>) -> StanzaError {
         let mut error = StanzaError {
-            from: stanza.attribute("from").map(str::to_owned),
+            from: stanza::attr(stanza, "from").map(str::to_owned),
             condition: "undefined-condition".to_owned(),
             ..StanzaError::default()
         };
         let Some(node) = stanza::child(stanza, "", "error") else { return error };
-        error.kind = node.attribute("type").unwrap_or("cancel").to_owned();
+        error.kind = stanza::attr(&node, "type").unwrap_or("cancel").to_owned();
         for child in node.children().filter(|c| c.is_element() && stanza::namespace(c) == ns::STANZA_ERRORS) {
             match child.tag_name().name() {
                 "text" => error.text = child.text().map(str::to_owned),

@@ -135,10 +135,10 @@ pub fn bare(jid: &str) -> &str {
 /// Reads a message. `None`: its `from` is no address. `me` is our own bare address, which stands in for a missing one.
 pub(super) fn message(node: &Node<'_, '_>, xml: &str, me: &str) -> Option<Message> {
     let mut message = Message {
-        from: address(node.attribute("from"), me)?,
-        to: node.attribute("to").map(str::to_owned),
-        id: node.attribute("id").map(str::to_owned),
-        kind: node.attribute("type").unwrap_or("normal").to_owned(),
+        from: address(stanza::attr(node, "from"), me)?,
+        to: stanza::attr(node, "to").map(str::to_owned),
+        id: stanza::attr(node, "id").map(str::to_owned),
+        kind: stanza::attr(node, "type").unwrap_or("normal").to_owned(),
         xml: xml.to_owned(),
         ..Message::default()
     };
@@ -155,7 +155,7 @@ pub(super) fn message(node: &Node<'_, '_>, xml: &str, me: &str) -> Option<Messag
             ("", "error") => message.error = Some(StanzaError::of(node)),
             (ns::DELAY, "delay") if message.delay.is_none() => message.delay = stamp(&child),
             (ns::RECEIPTS, "request") => message.wants_receipt = true,
-            (ns::RECEIPTS, "received") => message.receipt = child.attribute("id").map(str::to_owned),
+            (ns::RECEIPTS, "received") => message.receipt = stanza::attr(&child, "id").map(str::to_owned),
             (ns::OOB, "x") => message.oob = stanza::child_text(&child, ns::OOB, "url").map(str::to_owned),
             (ns::NICK, "nick") => message.nick = Some(text()),
             _ => {}
@@ -166,7 +166,7 @@ pub(super) fn message(node: &Node<'_, '_>, xml: &str, me: &str) -> Option<Messag
 
 /// Of several bodies in several languages: the one that names no language of its own, or the first.
 fn first(slot: &mut Option<String>, node: &Node<'_, '_>) {
-    let has_lang = node.attributes().any(|a| a.name() == "lang");
+    let has_lang = node.has_attribute((ns::XML, "lang"));
     if slot.is_none() || !has_lang {
         *slot = Some(node.text().unwrap_or("").to_owned());
     }
@@ -175,19 +175,19 @@ fn first(slot: &mut Option<String>, node: &Node<'_, '_>) {
 /// Reads a presence. `None`: its `from` is no address.
 pub(super) fn presence(node: &Node<'_, '_>, xml: &str, me: &str) -> Option<Presence> {
     Some(Presence {
-        from: address(node.attribute("from"), me)?,
-        kind: node.attribute("type").unwrap_or("").to_owned(),
+        from: address(stanza::attr(node, "from"), me)?,
+        kind: stanza::attr(node, "type").unwrap_or("").to_owned(),
         show: stanza::child_text(node, "", "show").unwrap_or("").trim().to_owned(),
         status: stanza::child_text(node, "", "status").map(str::to_owned),
         priority: stanza::child_text(node, "", "priority").and_then(|p| p.trim().parse().ok()).unwrap_or(0),
         delay: stanza::child(node, ns::DELAY, "delay").and_then(|d| stamp(&d)),
-        error: (node.attribute("type") == Some("error")).then(|| StanzaError::of(node)),
+        error: (stanza::attr(node, "type") == Some("error")).then(|| StanzaError::of(node)),
         xml: xml.to_owned(),
     })
 }
 
 fn stamp(delay: &Node<'_, '_>) -> Option<String> {
-    delay.attribute("stamp").map(str::to_owned)
+    stanza::attr(delay, "stamp").map(str::to_owned)
 }
 
 /// The address in normal form.
@@ -227,6 +227,21 @@ mod tests {
             (Some("9"), Some("http://u"), Some("B"))
         );
         assert_eq!(m.kind, "chat");
+    }
+
+    #[test]
+    fn c1_an_attribute_of_another_namespace_is_no_address() {
+        // Servers pass them on, and not all of them behind the address that they have stamped.
+        let m = read(
+            "<message xmlns:p='urn:p' p:from='boss@x/r' p:type='error' p:id='9' from='bob@x/r' id='1' type='chat'>\
+             <body p:lang='de'>hi</body></message>",
+        )
+        .expect("a message");
+        assert_eq!((m.from.as_str(), m.id.as_deref(), &*m.kind), ("bob@x/r", Some("1"), "chat"));
+        let tree =
+            Tree::parse("<presence xmlns:p='urn:p' p:from='boss@x/r' p:type='unavailable' from='bob@x/r'/>");
+        let p = presence(&tree.expect("test XML").root_element(), "", "me@x").expect("a presence");
+        assert_eq!((p.from.as_str(), &*p.kind), ("bob@x/r", ""));
     }
 
     #[test]
