@@ -5,7 +5,9 @@ use super::desk::Desk;
 use super::ring::Shared;
 use async_io::{Async, Timer};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -21,9 +23,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Operators at once.
 const AT_ONCE: usize = 8;
 
+/// Where the socket is. An address has room for 107 bytes: a longer path goes by way of the
+/// directory, which is open as long as the first half is there.
+fn door(dir: &Path) -> io::Result<(Option<File>, PathBuf)> {
+    let path = dir.join(NAME);
+    if path.as_os_str().len() < 108 {
+        return Ok((None, path));
+    }
+    let dir = File::open(dir)?;
+    let path = format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd());
+    Ok((Some(dir), path.into()))
+}
+
 /// Opens the socket, in the place of a dead one.
 pub fn open(dir: &Path) -> io::Result<Async<UnixListener>> {
-    let path = dir.join(NAME);
+    let (_dir, path) = door(dir)?;
     if let Ok(found) = std::fs::symlink_metadata(&path) {
         if !found.file_type().is_socket() {
             return Err(io::Error::other(format!("{} is in the way: it is no socket", path.display())));
@@ -99,7 +113,7 @@ async fn one(shared: Rc<Shared>, mut stream: Async<UnixStream>) -> io::Result<()
 
 /// Hands an order to the hub that runs on a data directory. `None`: none does.
 pub fn order(dir: &Path, words: &[String]) -> Option<io::Result<Result<String, String>>> {
-    let path: PathBuf = dir.join(NAME);
+    let (_dir, path) = door(dir).ok()?;
     let stream = UnixStream::connect(path).ok()?;
     Some(converse(stream, words))
 }
@@ -119,5 +133,26 @@ fn converse(mut stream: UnixStream, words: &[String]) -> io::Result<Result<Strin
         (Some(text), _) => Ok(Ok(text.to_owned())),
         (None, Some(text)) => Ok(Err(text.to_owned())),
         (None, None) => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path() {
+        let top = std::env::temp_dir().join(format!("stonechat-console-{}", std::process::id()));
+        for long in ["short".to_owned(), "long".repeat(50)] {
+            let dir = top.join(long);
+            std::fs::create_dir_all(&dir).unwrap();
+            let _listener = open(&dir).unwrap();
+            let _listener = open(&dir).unwrap(); // in the place of the dead one
+            let mode = std::fs::metadata(dir.join(NAME)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            let (_dir, path) = door(&dir).unwrap();
+            UnixStream::connect(path).unwrap();
+        }
+        std::fs::remove_dir_all(&top).unwrap();
     }
 }
