@@ -58,12 +58,7 @@ impl Throttle {
     pub fn failed(&mut self, now: Now, address: IpAddr, account: &str) {
         let address = network(address);
         for key in ["", account] {
-            if self.failures.len() >= REMEMBERED {
-                self.failures.retain(|_, r| now.mono_ms.saturating_sub(r.last_ms) < FORGET_MS / 8);
-                if self.failures.len() >= REMEMBERED {
-                    self.failures.clear();
-                }
-            }
+            self.make_room(now);
             let record = self.failures.entry((address, key.into())).or_default();
             if now.mono_ms.saturating_sub(record.last_ms) >= FORGET_MS {
                 record.failures = 0;
@@ -72,6 +67,25 @@ impl Throttle {
             record.last_ms = now.mono_ms;
             if account.is_empty() {
                 break;
+            }
+        }
+    }
+
+    /// Forgets the older half of what there is least to know of, not everything: or who tries many
+    /// names would be a stranger again.
+    fn make_room(&mut self, now: Now) {
+        if self.failures.len() < REMEMBERED {
+            return;
+        }
+        self.failures.retain(|_, r| now.mono_ms.saturating_sub(r.last_ms) < FORGET_MS);
+        let mut times: Vec<u64> = self.failures.values().map(|r| r.last_ms).collect();
+        let middle = times.len() / 2;
+        let Some(median) = times.get(middle).is_some().then(|| *times.select_nth_unstable(middle).1) else {
+            return;
+        };
+        for often in [1, u32::MAX] {
+            if self.failures.len() >= REMEMBERED {
+                self.failures.retain(|_, r| r.last_ms > median || r.failures > often);
             }
         }
     }
@@ -88,6 +102,9 @@ impl Throttle {
         const HOUR: u64 = 3_600_000;
         if self.registrations.len() >= REMEMBERED {
             self.registrations.retain(|_, (since, _)| now.mono_ms.saturating_sub(*since) < HOUR);
+            if self.registrations.len() >= REMEMBERED {
+                self.registrations.clear();
+            }
         }
         let (since, count) = self.registrations.entry(network(address)).or_insert((now.mono_ms, 0));
         if now.mono_ms.saturating_sub(*since) >= HOUR {
@@ -95,5 +112,35 @@ impl Throttle {
         }
         *count += 1;
         *count <= per_hour
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who tries a new name each time fills the memory, and is not forgotten by it.
+    #[test]
+    fn many_names_do_not_wash_an_address_clean() {
+        let mut throttle = Throttle::default();
+        let (own, evil) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut now = Now { unix_ms: 0, mono_ms: 1_000 };
+        for _ in 0..3 {
+            throttle.failed(now, own, "alice");
+        }
+        for n in 0..3 * REMEMBERED {
+            now.mono_ms += u64::from(n % 3 == 0);
+            throttle.failed(now, evil, &format!("name{n}"));
+            assert!(throttle.failures.len() <= REMEMBERED);
+            if n > 20 {
+                assert_eq!(throttle.wait(now, evil, "another", 500), MAX_MS);
+            }
+        }
+        assert_eq!(throttle.wait(now, own, "alice", 500), 2_000, "nor others");
+        assert_eq!(throttle.wait(now, own, "bob", 500), 0);
+        for n in 0..3 * REMEMBERED as u32 {
+            throttle.register(now, IpAddr::from(n.to_be_bytes()), 1);
+            assert!(throttle.registrations.len() <= REMEMBERED);
+        }
     }
 }
