@@ -560,9 +560,8 @@ impl Hub {
 /// §4.7.2.3: an integer from -128 to 127; zero when there is none.
 fn priority(stanza: &Stanza<'_>) -> Result<i8, Error> {
     let Some(child) = stanza.child("", "priority") else { return Ok(0) };
-    let text = child.span.of(stanza.text());
-    let inner =
-        text.split_once('>').and_then(|(_, rest)| rest.split_once('<')).map_or("", |(inner, _)| inner);
+    let behind = stanza.text().get(child.tag.end as usize..child.span.end as usize).unwrap_or("");
+    let inner = behind.split_once('<').map_or("", |(inner, _)| inner);
     let bad = Error::new(Condition::BadRequest).text("a priority is a number from -128 to 127");
     inner.trim().trim_start_matches('+').parse().map_err(|_| bad)
 }

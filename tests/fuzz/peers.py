@@ -56,7 +56,7 @@ def expat(data):
 
     parser.StartElementHandler = start
     parser.EndElementHandler = lambda _: tree.end()
-    parser.CharacterDataHandler = tree.text.append
+    parser.CharacterDataHandler = lambda text: tree.text.append(text)
     parser.StartDoctypeDeclHandler = restricted
     parser.CommentHandler = restricted
     parser.ProcessingInstructionHandler = restricted

@@ -174,6 +174,8 @@ fn s_4_7_2_3_priority() {
         let got = w.one(juliet);
         assert_eq!(got.is_error("bad-request"), !good, "{text:?}: {got:?}");
     }
+    w.send(juliet, "<presence><priority a='>'>5</priority></presence>");
+    assert!(!w.one(juliet).is_error("bad-request"));
     w.send(juliet, "<presence type='blah'/>");
     assert!(w.one(juliet).is_error("bad-request"));
 }
