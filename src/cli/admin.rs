@@ -268,7 +268,7 @@ impl Local for Status {
                     v => object.text(name, v),
                 };
             } else {
-                out.line(&format!("{:<20} {}", name.replace('_', " "), human(name, value)))?;
+                out.line(&format!("{:<20} {}", label(name), human(name, value)))?;
             }
         }
         if self.json {
@@ -276,6 +276,11 @@ impl Local for Status {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// The unit is in the value.
+fn label(name: &str) -> String {
+    name.trim_end_matches("_bytes").trim_end_matches("_seconds").replace('_', " ")
 }
 
 fn human(name: &str, value: &str) -> String {

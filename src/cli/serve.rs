@@ -144,7 +144,7 @@ impl Local for Serve {
             log::warn!("running as root; a user of its own is safer (systemd: DynamicUser=yes)");
         }
         if options.unlimited {
-            log::warn!("--limit off: ALL RATE AND COUNT LIMITS ARE LIFTED; this is for load tests only");
+            log::error!("--limit off: ALL RATE AND COUNT LIMITS ARE LIFTED; this is for load tests only");
         }
         leave_files(&mut options, file_limit());
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
