@@ -9,6 +9,7 @@ src/lib.rs calls one, with U+0002 between events. None of these is a character o
 """
 import ctypes
 import ctypes.util
+import re
 import sys
 import xml.parsers.expat
 
@@ -31,7 +32,7 @@ class Tree:
         self.events.append(">")
 
     def flush(self):
-        text = "".join(self.text).replace("\r\n", "\n").replace("\r", "\n")
+        text = re.sub("[\r\n]+", "\n", "".join(self.text))
         self.text = []
         if text:
             self.events.append(text)

@@ -23,8 +23,8 @@ pub fn document(element: &str) -> String {
 }
 
 /// An element as every reader should see it: start tags with expanded names and sorted attributes,
-/// text run together, end tags. Line ends are not told apart: with a raw CR beside a reference or in
-/// CDATA, roxmltree and rxml do not normalise as they should.
+/// text run together, end tags. Line ends are neither told apart nor counted: with a raw CR beside a
+/// reference or in CDATA, roxmltree and rxml do not normalise as they should.
 #[derive(Default)]
 pub struct Tree {
     events: Vec<String>,
@@ -44,7 +44,11 @@ impl Tree {
     }
 
     fn flush(&mut self) {
-        let text = std::mem::take(&mut self.text).replace("\r\n", "\n").replace('\r', "\n");
+        let mut text = std::mem::take(&mut self.text).replace('\r', "\n");
+        if text.contains("\n\n") {
+            let mut last = ' ';
+            text.retain(|c| std::mem::replace(&mut last, c) != '\n' || c != '\n');
+        }
         if !text.is_empty() {
             self.events.push(text);
         }
