@@ -148,6 +148,7 @@ fuzz_target!(|data: &[u8]| {
         max_bytes_early: 10_240,
         max_bytes: 262_144,
         idle_seconds: 300,
+        login_tries: 3,
         secret: [3; 32],
         iterations: ROUNDS,
     };
