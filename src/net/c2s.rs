@@ -489,7 +489,7 @@ async fn ended(conn: &Conn) -> Fail {
     let end = std::future::poll_fn(|cx| match conn.end.borrow().clone() {
         Some(end) => Poll::Ready(end),
         None => {
-            *conn.reader.borrow_mut() = Some(cx.waker().clone());
+            conn.wait(cx.waker());
             Poll::Pending
         }
     });

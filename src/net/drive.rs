@@ -86,7 +86,7 @@ impl Drive {
             }
             if shared.congested(self.session) {
                 // Woken when the store has answered.
-                *self.conn.reader.borrow_mut() = Some(cx.waker().clone());
+                self.conn.wait(cx.waker());
                 shared.wait_for_store(&self.conn);
                 return Poll::Pending;
             }
@@ -107,7 +107,7 @@ impl Drive {
             }
             match self.conn.io.poll_readable(cx) {
                 Poll::Pending => {
-                    *self.conn.reader.borrow_mut() = Some(cx.waker().clone());
+                    self.conn.wait(cx.waker());
                     return Poll::Pending;
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Dead),

@@ -72,6 +72,15 @@ impl Conn {
         self.wake_reader();
     }
 
+    /// Has the reader woken by [`Conn::kill`] and [`Conn::wake_reader`]. One that waits as before costs
+    /// nothing.
+    pub fn wait(&self, reader: &Waker) {
+        match &mut *self.reader.borrow_mut() {
+            Some(waker) => waker.clone_from(reader),
+            none => *none = Some(reader.clone()),
+        }
+    }
+
     /// Wakes the reader.
     pub fn wake_reader(&self) {
         if let Some(waker) = self.reader.borrow_mut().take() {

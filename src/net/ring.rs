@@ -22,7 +22,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -645,6 +644,3 @@ impl Sink for Mouth<'_> {
         }
     }
 }
-
-/// A pinned future that a task can drop early.
-pub type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;

@@ -5,30 +5,9 @@ use crate::xml::{self, Cap, Writer, ns};
 use std::borrow::Cow;
 use std::fmt;
 
-macro_rules! conditions {
-    ($($(#[$doc:meta])* $variant:ident $name:literal),* $(,)?) => {
-        /// The defined conditions (RFC 6120 §4.9.3).
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum Condition { $($(#[$doc])* $variant),* }
-
-        impl Condition {
-            /// All of them, in the RFC's order.
-            pub const ALL: &[Condition] = &[$(Condition::$variant),*];
-
-            /// The element's name.
-            pub const fn name(self) -> &'static str {
-                match self { $(Condition::$variant => $name),* }
-            }
-
-            /// The condition of that name.
-            pub fn named(name: &str) -> Option<Condition> {
-                Condition::ALL.iter().copied().find(|c| c.name() == name)
-            }
-        }
-    };
-}
-
 conditions! {
+    /// The defined conditions (RFC 6120 §4.9.3).
+    pub enum Condition;
     /// §4.9.3.1: XML that cannot be processed.
     BadFormat "bad-format",
     /// §4.9.3.2: a prefix where none may be, or another than the usual.

@@ -3,6 +3,30 @@
 //! It never waits, looks at no clock and rolls no dice; both halves live here, so the client and
 //! the server cannot drift. Read [`event`] first: it is the whole conversation.
 
+/// An enum of conditions that stand in the RFC by name, in its order.
+macro_rules! conditions {
+    ($(#[$about:meta])* pub enum $type:ident; $($(#[$doc:meta])* $variant:ident $name:literal),* $(,)?) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $type { $($(#[$doc])* $variant),* }
+
+        impl $type {
+            /// All of them, in the RFC's order.
+            pub const ALL: &[$type] = &[$($type::$variant),*];
+
+            /// The element's name.
+            pub const fn name(self) -> &'static str {
+                match self { $($type::$variant => $name),* }
+            }
+
+            /// The condition of that name.
+            pub fn named(name: &str) -> Option<$type> {
+                $type::ALL.iter().copied().find(|c| c.name() == name)
+            }
+        }
+    };
+}
+
 mod bind;
 mod element;
 pub mod error;

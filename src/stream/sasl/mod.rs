@@ -143,30 +143,9 @@ impl BindingType {
     }
 }
 
-macro_rules! conditions {
-    ($($(#[$doc:meta])* $variant:ident $name:literal),* $(,)?) => {
-        /// Why an authentication failed (RFC 6120 §6.5).
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum Condition { $($(#[$doc])* $variant),* }
-
-        impl Condition {
-            /// All of them, in the RFC's order.
-            pub const ALL: &[Condition] = &[$(Condition::$variant),*];
-
-            /// The element's name.
-            pub const fn name(self) -> &'static str {
-                match self { $(Condition::$variant => $name),* }
-            }
-
-            /// The condition of that name.
-            pub fn named(name: &str) -> Option<Condition> {
-                Condition::ALL.iter().copied().find(|c| c.name() == name)
-            }
-        }
-    };
-}
-
 conditions! {
+    /// Why an authentication failed (RFC 6120 §6.5).
+    pub enum Condition;
     /// §6.5.1
     Aborted "aborted",
     /// §6.5.2
