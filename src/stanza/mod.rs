@@ -133,11 +133,7 @@ impl<'a> Stanza<'a> {
 
     /// All between the start and the end tag.
     pub fn inside(&self) -> &'a str {
-        if self.scan.empty {
-            return "";
-        }
-        let end = self.text.rfind('<').unwrap_or(self.text.len()); // the end tag
-        self.text.get(self.scan.tag.end as usize..end).unwrap_or("")
+        self.scan.inside.of(self.text)
     }
 
     /// The same bytes as a tree, for what the hub itself must understand.
@@ -178,13 +174,12 @@ impl<'a> Stanza<'a> {
         writer.opt("from", from).opt("to", to);
         let mut has_lang = false;
         for attr in &self.scan.attrs {
-            let (prefix, name, value) = (attr.prefix.of(text), attr.name.of(text), attr.value.of(text));
-            match (prefix, name) {
+            match (attr.prefix.of(text), attr.name.of(text)) {
                 ("", "from" | "to") => continue,
                 ("xml", "lang") => has_lang = true,
                 _ => {}
             }
-            writer.judged_attr(prefix, name, value);
+            writer.judged_whole_attr(attr.whole().of(text));
         }
         for (prefix, uri) in &self.scan.decls {
             if !prefix.is_empty() {
@@ -194,13 +189,8 @@ impl<'a> Stanza<'a> {
         if let (false, Some(lang)) = (has_lang, lang) {
             writer.attr("xml:lang", lang);
         }
-        let (start, end) = if self.scan.empty {
-            (0, 0)
-        } else {
-            let end = text.rfind('<').unwrap_or(text.len()); // the end tag
-            (self.scan.tag.end as usize, end)
-        };
-        let mut at = start;
+        let end = self.scan.inside.end as usize;
+        let mut at = self.scan.inside.start as usize;
         for span in cut {
             writer.raw(text.get(at..span.start as usize).unwrap_or("").as_bytes());
             at = span.end as usize;

@@ -70,6 +70,14 @@ pub struct Attr {
     pub value: Span,
 }
 
+impl Attr {
+    /// All of it, name and quotes included.
+    pub fn whole(&self) -> Span {
+        let start = if self.prefix.is_empty() { self.name.start } else { self.prefix.start };
+        Span { start, end: self.value.end.saturating_add(1) }
+    }
+}
+
 /// A child of the root.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Child {
@@ -182,6 +190,8 @@ pub struct Scan {
     pub tag: Span,
     /// Whether the root is written as `<x/>`.
     pub empty: bool,
+    /// What stands between the root's start tag and its end tag.
+    pub inside: Span,
     /// The root's attributes, without the namespace declarations.
     pub attrs: Vec<Attr>,
     /// The root's namespace declarations: prefix (empty for the default) and namespace name.
@@ -312,6 +322,7 @@ impl Scan {
         self.prefix = tag.prefix;
         self.tag = tag.span;
         self.empty = tag.empty;
+        self.inside = Span { start: tag.span.end, end: tag.span.end };
         self.ns = tag.ns;
     }
 
@@ -344,6 +355,7 @@ impl Scan {
             }
             match cursor.second() {
                 b'/' => {
+                    let end = cursor.at;
                     cursor.skip(2);
                     let Some(open) = self.open.pop() else { return Err(Error::NotWellFormed) };
                     cursor.expect(open.name.bytes(cursor.bytes))?;
@@ -351,7 +363,10 @@ impl Scan {
                     cursor.expect(b">")?;
                     self.names.leave(open.bindings as usize, open.default);
                     match self.open.len() {
-                        0 => return Ok(()),
+                        0 => {
+                            self.inside.end = position(end);
+                            return Ok(());
+                        }
                         1 => self.end_child(cursor.at),
                         _ => {}
                     }

@@ -82,6 +82,13 @@ impl<'o> Writer<'o> {
         self
     }
 
+    /// The same, name and quotes included.
+    pub fn judged_whole_attr(&mut self, attr: &str) -> &mut Self {
+        self.put(" ");
+        self.put(attr);
+        self
+    }
+
     /// All that follows the attributes of the start tag just begun, up to and with its end tag, from
     /// an element that [`super::Scan`] has judged.
     pub fn judged_rest(&mut self, rest: &[u8]) -> &mut Self {
