@@ -5,6 +5,7 @@ use super::exit::{Exit, Failure};
 use super::options::{self, Options};
 use crate::hub::{Hub, Names};
 use crate::net::cert::{self, Identity};
+use crate::net::reactor::{Reactor, Socket};
 use crate::net::ring::{Shared, Stop};
 use crate::net::{self, c2s::Mode, console, listen, notify::Notify, tls::ServerTls};
 use crate::store::{self, Store};
@@ -165,10 +166,12 @@ impl Local for Serve {
             ServerTls::new(&identity, &["xmpp-client"], ask_clients.clone(), &net::tls::Clock::system())
                 .map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
         let executor = Rc::new(smol::LocalExecutor::new());
-        let shared = Shared::new(hub, store, tls, settings, ask_clients, &executor, started);
+        let waiting = |e: std::io::Error| Failure::new(Exit::Internal, format!("waiting for sockets: {e}"));
+        let reactor = Reactor::new().map_err(waiting)?;
+        let shared = Shared::new(hub, store, tls, settings, ask_clients, &executor, reactor.clone(), started);
         let main = run(shared, flags, options, names, identity, secret);
         // A task like all others: polled when it is woken, not at every turn.
-        let stop = smol::block_on(executor.run(executor.spawn(main)));
+        let stop = reactor.run(executor.run(executor.spawn(main))).map_err(waiting)?;
         // With the executor go all tasks, and with the last of them the store, which writes what it
         // has put off and closes its files.
         drop(executor);
@@ -207,8 +210,10 @@ async fn run(
                 }
                 Err(why) => return Err(why),
             };
-            let at = listener.get_ref().local_addr().unwrap_or(*address);
+            let at = listener.local_addr().unwrap_or(*address);
             open.push((mode, at));
+            let listener = Socket::new(&shared.reactor, listener)
+                .map_err(|e| Failure::new(Exit::Io, format!("listening on {at}: {e}")))?;
             shared.spawn_vital(listen::accept(shared.clone(), listener, mode));
         }
     }
@@ -221,11 +226,11 @@ async fn run(
     notify.say("READY=1");
     log::info!(target: super::log::BARE, "ready");
     if let Some(period) = notify.watchdog {
-        let beat = Notify::from_env();
+        let (beat, reactor) = (Notify::from_env(), shared.reactor.clone());
         shared.spawn(async move {
             loop {
                 beat.say("WATCHDOG=1");
-                async_io::Timer::after(period).await;
+                reactor.after(period).await;
             }
         });
     }
@@ -305,18 +310,15 @@ async fn close(shared: &Rc<Shared>, data: &Path) {
     let patience = std::time::Duration::from_secs(shared.limits().close_seconds.saturating_add(1));
     let quiet = async {
         while shared.connections.borrow().total > 0 {
-            async_io::Timer::after(std::time::Duration::from_millis(10)).await;
+            shared.reactor.after(std::time::Duration::from_millis(10)).await;
         }
     };
-    smol::future::or(quiet, async {
-        async_io::Timer::after(patience).await;
-    })
-    .await;
+    smol::future::or(quiet, shared.reactor.after(patience)).await;
     // The store writes what it was given, in order, so this comes after everything.
     shared.ask(Vec::new(), store::change::Ask::Nothing).await;
 }
 
-fn listener(address: SocketAddr) -> Result<async_io::Async<std::net::TcpListener>, Failure> {
+fn listener(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
     let opened = match listen::open(address) {
         // A machine without IPv6.
         Err(e)

@@ -3,17 +3,19 @@
 
 use super::drive::Drive;
 use super::outbox::{Conn, End, Outbox};
+use super::reactor::{Sleep, Socket, Wait};
 use super::ring::{Scratch, Shared};
 use super::tls::{self, Tls};
 use crate::hub::talk::SessionId;
 use crate::store::change::{Answer, Ask as StoreAsk};
 use crate::stream::{self, Ask, Condition, Receiving, Security, sasl};
 use crate::xml::{Flow, Kind, Reader, Scope};
-use async_io::{Async, Timer};
+use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// What a listener is for.
@@ -52,7 +54,13 @@ impl Place {
         Some(Place { shared: shared.clone(), address, early: true })
     }
 
-    fn settled(&mut self) {
+    /// The same place, of a connection that has a session now.
+    fn settled(mut self) -> Place {
+        self.settle();
+        self
+    }
+
+    fn settle(&mut self) {
         if std::mem::take(&mut self.early) {
             self.shared.connections.borrow_mut().early -= 1;
         }
@@ -61,7 +69,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.settled();
+        self.settle();
         let mut connections = self.shared.connections.borrow_mut();
         connections.total -= 1;
         match connections.by_address.get_mut(&self.address) {
@@ -105,25 +113,45 @@ impl Drop for Parting {
     }
 }
 
-/// One connection, from accept to close.
-pub async fn serve(shared: Rc<Shared>, io: Async<TcpStream>, peer: SocketAddr, mode: Mode, place: Place) {
-    let mut place = place;
+/// One connection, from accept to a bound resource; then [`Session`] goes on, so that nothing of
+/// negotiation is kept.
+pub async fn serve(shared: Rc<Shared>, io: Socket<TcpStream>, peer: SocketAddr, mode: Mode, place: Place) {
     let conn = Conn::new(io, peer);
     let parting = Parting { shared: shared.clone(), conn: conn.clone() };
-    let negotiation = Negotiation::new(shared.clone(), conn.clone(), mode);
     let early = Early::new(&shared, &conn);
-    let Some((reader, scope)) = Box::pin(negotiation.run()).await else { return };
-    place.settled();
+    let negotiated = Negotiation::new(shared.clone(), conn.clone(), mode).run().await;
     drop(early);
-    let end = Drive::new(shared.clone(), conn.clone(), reader, scope).await;
-    let outbox = shared.part(&conn);
-    drop(parting);
-    if let Some(mut outbox) = outbox {
-        Box::pin(last_words(&shared, &conn, &mut outbox, end)).await;
-        shared.give_back(outbox);
+    if let Some((reader, scope)) = negotiated {
+        let drive = Drive::new(shared.clone(), conn, reader, scope);
+        shared.spawn_small(Session { drive, place: Some(place.settled()), parting });
     }
-    // Whoever still waits for the socket need wait no longer.
-    let _ = conn.io.get_ref().shutdown(Shutdown::Both);
+}
+
+/// A connection with a session. All that an idle one owns of memory is here and in [`Conn`].
+struct Session {
+    drive: Drive,
+    place: Option<Place>,
+    parting: Parting,
+}
+
+impl Future for Session {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let end = ready!(Pin::new(&mut self.drive).poll(cx));
+        let (shared, conn) = (self.parting.shared.clone(), self.parting.conn.clone());
+        let (outbox, place) = (shared.part(&conn), self.place.take());
+        shared.clone().spawn(async move {
+            if let Some(mut outbox) = outbox {
+                last_words(&shared, &conn, &mut outbox, end).await;
+                shared.give_back(outbox);
+            }
+            // Whoever still waits for the socket need wait no longer.
+            let _ = conn.io.get_ref().shutdown(Shutdown::Both);
+            drop(place);
+        });
+        Poll::Ready(())
+    }
 }
 
 /// Closes a stream (RFC 6120 §4.4, §4.9.1.1) and then the connection.
@@ -154,10 +182,7 @@ async fn goodbye(shared: &Rc<Shared>, conn: &Rc<Conn>, saying: impl Future<Outpu
             hang_up(shared, conn).await;
         }
     };
-    smol::future::or(all, async {
-        Timer::after(patience).await;
-    })
-    .await;
+    smol::future::or(all, shared.reactor.after(patience)).await;
 }
 
 /// Ends our half of the connection and reads the other one out: closing over unread bytes would make
@@ -165,7 +190,7 @@ async fn goodbye(shared: &Rc<Shared>, conn: &Rc<Conn>, saying: impl Future<Outpu
 async fn hang_up(shared: &Rc<Shared>, conn: &Rc<Conn>) {
     let _ = conn.io.get_ref().shutdown(Shutdown::Write);
     loop {
-        let read = conn.io.get_ref().read(&mut shared.scratch.borrow_mut().wire);
+        let read = (&conn.io).read(&mut shared.scratch.borrow_mut().wire);
         match read {
             Ok(0) => return,
             Ok(_) => smol::future::yield_now().await,
@@ -219,7 +244,7 @@ pub struct Negotiation {
     /// To be written.
     pub out: Vec<u8>,
     deadline: Instant,
-    timer: Timer,
+    timer: Sleep,
     /// The frame that an [`Ask`] is about.
     frame: Vec<u8>,
     /// What registration remembers between its stanzas.
@@ -239,7 +264,7 @@ impl Negotiation {
             mode,
             out: Vec::new(),
             deadline,
-            timer: Timer::at(deadline),
+            timer: shared.reactor.at(deadline),
             frame: Vec::new(),
             registration: Default::default(),
             shared,
@@ -326,7 +351,7 @@ impl Negotiation {
     async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Fail> {
         let told = async { Err(ended(&self.conn).await) };
         let late = async {
-            Timer::at(self.deadline).await;
+            self.shared.reactor.at(self.deadline).await;
             Err(stream::Error::new(Condition::ConnectionTimeout).into())
         };
         smol::future::or(told, smol::future::or(async { Ok(work.await) }, late)).await
@@ -373,7 +398,7 @@ impl Negotiation {
         let (now, step) = (self.shared.now(), self.shared.limits().login_delay_ms);
         let wait = self.shared.throttle.borrow().wait(now, self.conn.peer.ip(), localpart, step);
         if wait > 0 {
-            self.in_time(Timer::after(Duration::from_millis(wait))).await?;
+            self.in_time(self.shared.reactor.after(Duration::from_millis(wait))).await?;
         }
         Ok(())
     }
@@ -423,7 +448,7 @@ impl Negotiation {
             let Scratch { wire, plain, scan } = &mut *scratch;
             // Little at a time: nobody has proven anything yet.
             let wire = wire.get_mut(..4096).unwrap_or_default();
-            let n = match conn.io.get_ref().read(wire) {
+            let n = match (&conn.io).read(wire) {
                 Ok(0) => return Err(Fail::Gone),
                 Ok(n) => n,
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
@@ -463,7 +488,9 @@ impl Negotiation {
     /// the handshake's last flight may ask for something already.
     async fn handshake(&mut self) -> Result<Option<Ask>, Fail> {
         let mut tls = Tls::server(&self.shared.tls).map_err(|_| Fail::Gone)?;
-        if let Err(error) = tls::handshake(&mut tls, &self.conn.io, self.deadline).await {
+        if let Err(error) =
+            tls::handshake(&mut tls, &self.conn.io, self.shared.reactor.at(self.deadline)).await
+        {
             log::info!("{}: TLS: {error}", self.conn.peer);
             return Err(Fail::Gone);
         }
@@ -486,7 +513,7 @@ impl Negotiation {
 
 /// Waits until somebody ends the connection from inside.
 async fn ended(conn: &Conn) -> Fail {
-    let end = std::future::poll_fn(|cx| match conn.end.borrow().clone() {
+    let end = poll_fn(|cx| match conn.take_end() {
         Some(end) => Poll::Ready(end),
         None => {
             conn.wait(cx.waker());

@@ -67,7 +67,7 @@ impl Drive {
                 }
             }
             // The hub may have ended the session over what it has just heard.
-            stopped = conn.end.borrow().is_some() || shared.congested(session);
+            stopped = conn.ends() || shared.congested(session);
             Ok(if stopped { Flow::Stop } else { Flow::Go })
         });
         self.stopped |= stopped;
@@ -81,7 +81,7 @@ impl Drive {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let shared = self.shared.clone();
         for _ in 0..READS {
-            if let Some(end) = self.conn.end.borrow_mut().take() {
+            if let Some(end) = self.conn.take_end() {
                 return Poll::Ready(end);
             }
             if shared.congested(self.session) {
@@ -110,10 +110,9 @@ impl Drive {
                     self.conn.wait(cx.waker());
                     return Poll::Pending;
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(End::Dead),
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(()) => {}
             }
-            let n = match self.conn.io.get_ref().read(wire) {
+            let n = match (&self.conn.io).read(wire) {
                 Ok(0) => return Poll::Ready(End::Dead),
                 Ok(n) => n,
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,

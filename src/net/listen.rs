@@ -1,10 +1,10 @@
 //! Listeners: accept, count, hand over.
 
 use super::c2s::{self, Mode, Place};
+use super::reactor::Socket;
 use super::ring::Shared;
-use async_io::{Async, Timer};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,43 +13,46 @@ use std::time::Duration;
 const BACKLOG: i32 = 1024;
 
 /// Opens a listener.
-pub fn open(address: SocketAddr) -> io::Result<Async<TcpListener>> {
-    let listener = Async::<TcpListener>::bind(address)?;
+pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
     rustix::net::listen(&listener, BACKLOG)?;
+    settle(&listener);
     Ok(listener)
 }
 
 /// Accepts for ever.
-pub async fn accept(shared: Rc<Shared>, listener: Async<TcpListener>, mode: Mode) {
+pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, mode: Mode) {
     loop {
         // A connection that waits already makes no wait: those that are inside get their turn all the
         // same, however fast others knock.
         smol::future::yield_now().await;
-        match listener.accept().await {
+        match listener.reading(TcpListener::accept).await {
             Ok((io, peer)) => {
                 let Some(place) = Place::take(&shared, peer.ip().to_canonical()) else {
                     log::debug!("{peer}: too many connections");
                     continue;
                 };
-                settle(&io);
-                shared.spawn(c2s::serve(shared.clone(), io, peer, mode, place));
+                match Socket::new(&shared.reactor, io) {
+                    Ok(io) => shared.spawn(c2s::serve(shared.clone(), io, peer, mode, place)),
+                    Err(e) => log::error!("{peer}: {e}"),
+                }
             }
             // The peer was gone before we looked.
             Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
             // Out of file descriptors or memory: it will not be better at once.
             Err(e) => {
                 log::error!("accept: {e}");
-                Timer::after(Duration::from_secs(1)).await;
+                shared.reactor.after(Duration::from_secs(1)).await;
             }
         }
     }
 }
 
 /// What we want of every socket: small writes at once, and the system notices a peer that vanished,
-/// so that an idle connection costs us no timer.
-fn settle(io: &Async<TcpStream>) {
+/// so that an idle connection costs us no timer. What is accepted inherits it (tcp(7)).
+fn settle(io: &TcpListener) {
     use rustix::net::sockopt;
-    let _ = io.get_ref().set_nodelay(true);
+    let _ = sockopt::set_tcp_nodelay(io, true);
     let _ = sockopt::set_socket_keepalive(io, true);
     let _ = sockopt::set_tcp_keepidle(io, Duration::from_secs(120));
     let _ = sockopt::set_tcp_keepintvl(io, Duration::from_secs(20));

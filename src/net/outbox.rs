@@ -1,12 +1,12 @@
 //! One connection as everybody but its reader sees it: a socket, perhaps TLS, and what waits to be
 //! written. Nothing is ever written from inside routing; the flusher does it once per turn.
 
+use super::reactor::{Socket, Wait};
 use super::tls::Tls;
 use crate::hub::talk::{SessionId, Taken};
 use crate::jid::FullJid;
 use crate::stream;
 use crate::xml::{Frame, Framer};
-use async_io::Async;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -23,7 +23,7 @@ const POOL: (usize, usize) = (64, 64 * 1024);
 /// One connection.
 pub struct Conn {
     /// The socket.
-    pub io: Async<TcpStream>,
+    pub io: Socket<TcpStream>,
     /// TLS, once there is any.
     pub tls: RefCell<Option<Tls>>,
     /// The other side.
@@ -32,16 +32,17 @@ pub struct Conn {
     pub session: Cell<SessionId>,
     /// Whom its client says it is, until it has a session.
     pub login: RefCell<Option<Box<str>>>,
-    /// Set when the connection has to end.
-    pub end: RefCell<Option<End>>,
+    /// Set when the connection has to end. (What is hardly ever there stands in a box: there are
+    /// thousands of these, and most are idle.)
+    end: RefCell<Option<Box<End>>>,
     /// The reader, when it waits for something else than the socket as well.
     pub reader: RefCell<Option<Waker>>,
     /// Its outbox, when the place of that was given to another session.
-    pub left: RefCell<Option<Outbox>>,
+    pub left: RefCell<Option<Box<Outbox>>>,
 }
 
 /// Why a connection has to end.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum End {
     /// The other side sent `</stream:stream>`, or nothing more will come.
     Closed,
@@ -53,7 +54,7 @@ pub enum End {
 
 impl Conn {
     /// A fresh connection.
-    pub fn new(io: Async<TcpStream>, peer: SocketAddr) -> Rc<Conn> {
+    pub fn new(io: Socket<TcpStream>, peer: SocketAddr) -> Rc<Conn> {
         Rc::new(Conn {
             io,
             tls: RefCell::new(None),
@@ -68,8 +69,18 @@ impl Conn {
 
     /// Has the reader end the connection.
     pub fn kill(&self, end: End) {
-        self.end.borrow_mut().get_or_insert(end);
+        self.end.borrow_mut().get_or_insert_with(|| Box::new(end));
         self.wake_reader();
+    }
+
+    /// Whether it has to end.
+    pub fn ends(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+
+    /// Why it has to end, if it has; the reader asks, and acts on it.
+    pub fn take_end(&self) -> Option<End> {
+        self.end.borrow_mut().take().map(|end| *end)
     }
 
     /// Has the reader woken by [`Conn::kill`] and [`Conn::wake_reader`]. One that waits as before costs
@@ -90,7 +101,7 @@ impl Conn {
 
     /// Writes what the socket takes of `bytes`: how much that was, and whether it would take more.
     fn write(&self, bytes: &[u8]) -> io::Result<(usize, bool)> {
-        let mut socket = self.io.get_ref();
+        let mut socket = &self.io;
         let mut tls = self.tls.borrow_mut();
         let mut done = 0;
         loop {

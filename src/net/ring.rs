@@ -3,6 +3,7 @@
 //! across an await.
 
 use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
+use super::reactor::{Reactor, Wait};
 use super::tls::ServerTls;
 use super::work::Workers;
 use crate::hub::limits::Limits;
@@ -15,13 +16,13 @@ use crate::store::Store;
 use crate::store::change::{Answer, Ask, Change, Job, Keys};
 use crate::stream::{self, Condition, Secret, sasl};
 use crate::xml::{Caps, Scan, Scope, ns};
-use async_io::Timer;
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver, Sender};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -69,6 +70,8 @@ pub type Bound = Result<(SessionId, FullJid), stanza::Error>;
 pub struct Shared {
     /// Its tasks hold this, so it must not hold them: when the executor goes, they go, then this.
     executor: Weak<LocalExecutor<'static>>,
+    /// What they wait for.
+    pub reactor: Rc<Reactor>,
     /// The hub. Borrowed only inside [`Shared::with_hub`].
     hub: RefCell<Hub>,
     ring: RefCell<Ring>,
@@ -141,6 +144,7 @@ pub struct Connections {
 
 impl Shared {
     /// Everything in place, nobody connected.
+    #[allow(clippy::too_many_arguments)] // the parts of the ring
     pub fn new(
         hub: Hub,
         store: Store,
@@ -148,12 +152,14 @@ impl Shared {
         settings: stream::Settings,
         ask_clients: Arc<AtomicBool>,
         executor: &Rc<LocalExecutor<'static>>,
+        reactor: Rc<Reactor>,
         started: Instant,
     ) -> Rc<Shared> {
         let (done, finished) = channel::unbounded();
         let limits = hub.limits.clone();
         Rc::new(Shared {
             executor: Rc::downgrade(executor),
+            reactor,
             hub: RefCell::new(hub),
             ring: RefCell::new(Ring {
                 boxes: Vec::new(),
@@ -223,12 +229,16 @@ impl Shared {
     /// Runs a task on the thread. A panic in it is logged and ends only the task, unless it went
     /// through the hub: then the hub stops, to be started again with all that was acknowledged.
     pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        self.spawn_small(Box::pin(task));
+    }
+
+    /// The same for a task that needs no box of its own.
+    pub fn spawn_small(self: &Rc<Self>, mut task: impl Future<Output = ()> + Unpin + 'static) {
         let shared = self.clone();
-        let mut task = Box::pin(task);
         let Some(executor) = self.executor.upgrade() else { return };
         executor
             .spawn(std::future::poll_fn(move |cx| {
-                match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+                match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut task).poll(cx))) {
                     Ok(poll) => poll,
                     Err(_) => {
                         log::error!("a task has failed (a bug); its connection is closed");
@@ -330,7 +340,7 @@ impl Shared {
             Some(slot) if slot.as_ref().is_some_and(|(g, _)| *g == session.generation) => {
                 slot.take().map(|(_, outbox)| outbox)
             }
-            _ => conn.left.take(),
+            _ => conn.left.take().map(|outbox| *outbox),
         };
         if let Some(outbox) = &mut outbox {
             outbox.priority = priority;
@@ -445,7 +455,7 @@ impl Shared {
         loop {
             let patience = Duration::from_secs(self.limits().stall_seconds);
             let ready = smol::future::or(async { conn.io.writable().await.is_ok() }, async {
-                Timer::after(patience).await;
+                self.reactor.after(patience).await;
                 false
             })
             .await;
@@ -623,7 +633,7 @@ impl Sink for Mouth<'_> {
                 && let Some((_, old)) = slot.replace((session.generation, Outbox::new(conn, jid.clone())))
             {
                 let conn = old.conn.clone();
-                *conn.left.borrow_mut() = Some(old);
+                *conn.left.borrow_mut() = Some(Box::new(old));
             }
             (session, jid.clone())
         });

@@ -17,9 +17,7 @@ mod tests;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
-use async_io::{Async, Timer};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{
     CertificateError, ClientConnection, Connection, OtherError, ServerConnection, SupportedCipherSuite,
@@ -28,6 +26,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use webpki::EndEntityCert;
 
 use super::cert::{self, Pin};
+use super::reactor::Wait;
 pub use client::{ClientTls, Trust};
 pub use clock::Clock;
 pub use error::{Error, Refused};
@@ -399,36 +398,30 @@ impl Read for Nothing {
 /// Finishes the handshake of a new connection, or of one whose STARTTLS has just been agreed. Until
 /// `deadline`, whatever the peer does. Plaintext that came with its last flight stays inside: call
 /// [`Tls::read`] before waiting for the socket.
-pub async fn handshake<T>(tls: &mut Tls, io: &Async<T>, deadline: Instant) -> Result<(), Error>
-where
-    for<'a> &'a T: Read + Write,
-{
+pub async fn handshake(tls: &mut Tls, io: &impl Wait, deadline: impl Future) -> Result<(), Error> {
     let late = async {
-        Timer::at(deadline).await;
+        deadline.await;
         Err(Error::Deadline)
     };
     smol::future::or(drive_handshake(tls, io), late).await
 }
 
-async fn drive_handshake<T>(tls: &mut Tls, io: &Async<T>) -> Result<(), Error>
-where
-    for<'a> &'a T: Read + Write,
-{
+async fn drive_handshake(tls: &mut Tls, io: &impl Wait) -> Result<(), Error> {
     let mut wire = 0usize;
     loop {
-        while !tls.flush(&mut io.get_ref())? {
+        while !tls.flush(&mut io.io())? {
             io.writable().await?;
         }
         if !tls.is_handshaking() {
             return Ok(());
         }
-        match tls.read(&mut io.get_ref(), &mut []) {
+        match tls.read(&mut io.io(), &mut []) {
             // The last flight may bring plaintext, or even the end, behind it: that is for the caller.
             Ok(got) if got.closed && tls.is_handshaking() => return Err(Error::Closed),
             Ok(got) => wire = wire.saturating_add(got.wire),
             Err(why) if why.would_block() => io.readable().await?,
             Err(why) => {
-                let _ = tls.flush(&mut io.get_ref()); // the alert that says why, if there is room
+                let _ = tls.flush(&mut io.io()); // the alert that says why, if there is room
                 return Err(why);
             }
         }

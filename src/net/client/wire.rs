@@ -31,7 +31,7 @@ impl Wire {
         deadline: Instant,
     ) -> Result<(), tls::Error> {
         let mut tls = Tls::client(config, domain)?;
-        handshake(&mut tls, &self.io, deadline).await?;
+        handshake(&mut tls, &self.io, async_io::Timer::at(deadline)).await?;
         self.tls = Some(tls);
         Ok(())
     }
