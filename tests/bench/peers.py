@@ -33,6 +33,8 @@ def pinned(core, nice=True):
         os.sched_setaffinity(0, {core})
         if nice and SCHED == "fifo":
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5))
+        elif nice and SCHED == "nice":
+            os.nice(-15)
 
     return be
 

@@ -19,6 +19,9 @@ pub struct Diet {
     pub size: usize,
 }
 
+/// Bytes that a flood writes at once.
+const BURST: usize = 1 << 20;
+
 /// What became of a message.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
@@ -37,12 +40,16 @@ pub fn feed(net: &mut Net, door: &Door, meter: &Meter, users: &[User], diet: &Di
     if diet.read_rate > 0.0 {
         (1..=readers).for_each(|i| net.hold(i, true));
     }
+    if diet.rate == 0.0 {
+        net.narrow(0);
+    }
     while cue.act() == 0 {
         net.turn(Duration::from_millis(20), |_, _, _| {});
     }
     let (start, before) = (Instant::now(), meter.cpu());
     let (mut fates, mut newest) = (Vec::new(), vec![None; readers + 1]);
-    let (mut arrived, mut faults, mut sipped, mut pinged, mut answered) = (0, 0u64, 0.0, false, false);
+    let (mut arrived, mut faults, mut pinged, mut answered) = (0, 0u64, false, false);
+    let mut sipped = vec![0; readers + 1];
     let mut told: BTreeMap<String, u64> = BTreeMap::new();
     let (mut last, mut ended) = (Instant::now(), None);
     let mut waiting = 0.0;
@@ -57,7 +64,7 @@ pub fn feed(net: &mut Net, door: &Door, meter: &Meter, users: &[User], diet: &Di
                 fates.push(Fate::Open);
             }
         } else if sending {
-            while net.out(0).len() < 128 * 1024 {
+            while net.out(0).len() < BURST {
                 let n = fates.len();
                 envelopes[n % readers].write(net.out(0), n as u64, 0, diet.size);
                 fates.push(Fate::Open);
@@ -72,7 +79,13 @@ pub fn feed(net: &mut Net, door: &Door, meter: &Meter, users: &[User], diet: &Di
         let refused = net.refused;
         let mut each = |_: &mut Net, i: usize, frame: &[u8]| {
             last = Instant::now();
-            let Some((number, _)) = read(frame) else {
+            // What comes back need not have its text still.
+            let number = match bounced(door, frame) {
+                true => attr(frame, "id")
+                    .and_then(|id| std::str::from_utf8(id.strip_prefix(b"m")?).ok()?.parse().ok()),
+                false => read(frame).map(|(number, _)| number),
+            };
+            let Some(number) = number else {
                 answered |= pinged && i == 0 && attr(frame, "id") == Some(b"ping");
                 faults += u64::from(frame.is_empty());
                 return;
@@ -96,9 +109,10 @@ pub fn feed(net: &mut Net, door: &Door, meter: &Meter, users: &[User], diet: &Di
         };
         net.turn(Duration::from_millis(if diet.rate > 0.0 { 5 } else { 1 }), &mut each);
         if diet.read_rate > 0.0 && sending {
-            while sipped < seconds * diet.read_rate {
-                (1..=readers).for_each(|i| net.sip(i, 4096, &mut each));
-                sipped += 4096.0;
+            for (i, sipped) in sipped.iter_mut().enumerate().skip(1) {
+                if (*sipped as f64) < seconds * diet.read_rate {
+                    *sipped += net.sip(i, 4096, &mut each);
+                }
             }
         }
         let now = Instant::now();

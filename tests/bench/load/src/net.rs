@@ -2,7 +2,7 @@
 
 use crate::frame;
 use rustix::event::{Timespec, epoll};
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
@@ -29,6 +29,8 @@ pub struct Conn {
     pub output: Vec<u8>,
     /// On the list of those that have something to write.
     dirty: bool,
+    /// The socket took no more, and will say when it does.
+    full: bool,
     pub closed: bool,
 }
 
@@ -81,8 +83,16 @@ impl Net {
         if self.conns.len() <= i {
             self.conns.resize_with(i + 1, || None);
         }
-        let conn =
-            Conn { io, tls: None, proto, input: Vec::new(), output: Vec::new(), dirty: false, closed: false };
+        let conn = Conn {
+            io,
+            tls: None,
+            proto,
+            input: Vec::new(),
+            output: Vec::new(),
+            dirty: false,
+            full: false,
+            closed: false,
+        };
         self.conns[i] = Some(conn);
         if tls {
             self.start_tls(i);
@@ -116,12 +126,20 @@ impl Net {
     pub fn hold(&mut self, i: usize, hold: bool) {
         let conn = self.conns[i].as_ref().expect("a connection");
         let flags = if hold { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
+        // Or the system would read megabytes in its stead. With less than a segment it would crawl.
+        let _ = sockopt::set_socket_recv_buffer_size(&conn.io, 1 << 18);
         let _ = epoll::modify(&self.epoll, &conn.io, epoll::EventData::new_u64(i as u64), flags);
     }
 
-    /// Reads a little of what waits.
-    pub fn sip(&mut self, i: usize, most: usize, mut each: impl FnMut(&mut Net, usize, &[u8])) {
-        self.read(i, most, &mut each);
+    /// Reads a little of what waits (of TLS at least a record); how much.
+    pub fn sip(&mut self, i: usize, most: usize, mut each: impl FnMut(&mut Net, usize, &[u8])) -> usize {
+        self.read(i, most, &mut each)
+    }
+
+    /// The system keeps little of what is written: a flood shall be felt.
+    pub fn narrow(&mut self, i: usize) {
+        let conn = self.conns[i].as_ref().expect("a connection");
+        let _ = sockopt::set_socket_send_buffer_size(&conn.io, 1 << 16);
     }
 
     /// Connections that are still open.
@@ -144,7 +162,14 @@ impl Net {
         events.clear();
         let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait));
         for event in &events {
-            self.read(event.data.u64() as usize, usize::MAX, &mut each);
+            let (i, what) = (event.data.u64() as usize, event.flags);
+            if what.contains(epoll::EventFlags::OUT) {
+                self.listen(i, false);
+                self.touch(i);
+            }
+            if what != epoll::EventFlags::OUT {
+                self.read(i, usize::MAX, &mut each);
+            }
         }
         let came = !events.is_empty();
         self.events = events;
@@ -152,8 +177,8 @@ impl Net {
         came
     }
 
-    fn read(&mut self, i: usize, most: usize, each: &mut impl FnMut(&mut Net, usize, &[u8])) {
-        let Some(conn) = self.conns.get_mut(i).and_then(Option::as_mut) else { return };
+    fn read(&mut self, i: usize, most: usize, each: &mut impl FnMut(&mut Net, usize, &[u8])) -> usize {
+        let Some(conn) = self.conns.get_mut(i).and_then(Option::as_mut) else { return 0 };
         let mut scratch = std::mem::take(&mut self.scratch);
         let got = match conn.tls.as_mut() {
             None => {
@@ -165,8 +190,8 @@ impl Net {
         if conn.tls.as_ref().is_some_and(|tls| tls.wants_write()) {
             self.touch(i);
         }
-        match got {
-            Ok(n) if n > 0 => self.cut(i, &scratch[..n], each),
+        match &got {
+            Ok(n) if *n > 0 => self.cut(i, &scratch[..*n], each),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             _ => {
                 let conn = self.conns[i].as_mut().expect("a connection");
@@ -176,6 +201,7 @@ impl Net {
             }
         }
         self.scratch = scratch;
+        got.unwrap_or(0)
     }
 
     fn cut(&mut self, i: usize, bytes: &[u8], each: &mut impl FnMut(&mut Net, usize, &[u8])) {
@@ -202,23 +228,26 @@ impl Net {
         for i in list {
             let Some(conn) = self.conns[i].as_mut() else { continue };
             conn.dirty = false;
-            if conn.closed {
-                continue;
-            }
-            if !conn.write() {
-                // Full: the server is slow to read. Try again in the next turn.
-                conn.dirty = true;
-                self.dirty.push(i);
+            if !conn.closed && !conn.full && !conn.write() {
                 self.refused += 1;
+                self.listen(i, true);
             }
         }
+    }
+
+    /// Whether to wait until there is room, too.
+    fn listen(&mut self, i: usize, full: bool) {
+        let Some(conn) = self.conns[i].as_mut() else { return };
+        conn.full = full;
+        let flags = if full { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+        let _ = epoll::modify(&self.epoll, &conn.io, epoll::EventData::new_u64(i as u64), flags);
     }
 }
 
 fn connect_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     // The same port may serve to another destination, and ports are scarce.
-    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &SocketAddr::from((from, 0)))?;
     rustix::net::connect(&socket, &to)?;
     Ok(socket.into())
