@@ -1,6 +1,6 @@
 """The servers of the bench: how each is started, and what it weighs. The generator is told where they are."""
 
-import os, shutil, signal, socket, subprocess, sys, tempfile, time
+import json, os, select, shutil, signal, socket, subprocess, sys, tempfile, time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -224,6 +224,55 @@ class Relay(Server):
 
     def size(self):
         return float("nan")
+
+
+class Actor:
+    """A generator that waits for its cues, beside others."""
+
+    def __init__(self, server, tls, users, ahead, command, *options):
+        self.name, self.log = users, open(server.dir / f"{users}.log", "w")
+        words = [LOAD, command, "--kind", server.kind, "--address", server.address(tls), "--domain", DOMAIN, "--users", users,
+                 "--tls", tls, "--pid", server.process.pid, "--cue", 1, *options]
+
+        def be():
+            os.sched_setaffinity(0, {CORES[-1]})
+            try:
+                # Some give way to those who measure, so that it is the server that is measured.
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5)) if ahead else os.nice(10)
+            except PermissionError:
+                pass
+
+        self.process = subprocess.Popen([str(w) for w in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=self.log, text=True, bufsize=1, preexec_fn=be)
+
+    def line(self, seconds):
+        # What it says comes in whole lines.
+        return self.process.stdout.readline() if select.select([self.process.stdout], [], [], seconds)[0] else ""
+
+    def ready(self):
+        """Whether all are logged in."""
+        return self.line(240) == "ready\n"
+
+    def cue(self, act):
+        try:
+            self.process.stdin.write(f"{act}\n")
+        except BrokenPipeError:
+            pass
+
+    def end(self):
+        """What it has to tell."""
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
+        told = self.line(90)
+        return json.loads(told) if told else {}
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.log.close()
 
 
 def deb_size(package):

@@ -21,7 +21,7 @@ pub struct Plan {
     pub rate: f64,
     /// Bytes of text in each message.
     pub size: usize,
-    /// Says when acts begin and end, instead of the seconds.
+    /// Says when acts begin and end, instead of the seconds. Act 0 is silence.
     pub cue: Option<Cue>,
 }
 
@@ -98,7 +98,8 @@ pub fn pairs(net: &mut Net, door: &Door, meter: &Meter, users: &[User], plan: &P
     let start = Instant::now();
     let clock = || start.elapsed().as_nanos() as u64;
     let (mut sent, mut got) = (vec![0u64; n], vec![0u64; n]);
-    let (mut faults, mut total, mut scheduled) = (0u64, 0u64, 0u64);
+    let (mut faults, mut total) = (0u64, 0u64);
+    let (mut scheduled, mut since, mut silent) = (0u64, 0, false);
     let mut latencies: Vec<Vec<u64>> = vec![Vec::with_capacity(1 << 16)];
     let mut credit: Vec<usize> = (0..n).flat_map(|k| std::iter::repeat_n(k, plan.window as usize)).collect();
     if open {
@@ -110,7 +111,7 @@ pub fn pairs(net: &mut Net, door: &Door, meter: &Meter, users: &[User], plan: &P
     let (mut sending, mut lost) = (true, 0);
     loop {
         let now = clock();
-        let mut wait = Duration::from_millis(100);
+        let mut wait = Duration::from_millis(if plan.cue.is_some() { 10 } else { 100 });
         if !warm && start.elapsed().as_secs_f64() >= 1.0f64.min(plan.seconds / 2.0) {
             (warm, before, first) = (true, meter.cpu(), total);
         }
@@ -120,9 +121,14 @@ pub fn pairs(net: &mut Net, door: &Door, meter: &Meter, users: &[User], plan: &P
         };
         let act = plan.cue.as_ref().filter(|_| sending).map_or(latencies.len() - 1, Cue::act);
         latencies.resize_with(latencies.len().max(act + 1), Vec::new);
-        if sending && open {
+        if plan.cue.is_some() && act == 0 {
+            silent = true;
+        } else if sending && open {
+            if std::mem::take(&mut silent) {
+                (since, scheduled) = (now, 0);
+            }
             loop {
-                let due = (scheduled as f64 * 1e9 / plan.rate) as u64;
+                let due = since + (scheduled as f64 * 1e9 / plan.rate) as u64;
                 if due > now {
                     wait = wait.min(Duration::from_nanos(due - now));
                     break;
