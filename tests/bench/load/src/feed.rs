@@ -49,6 +49,7 @@ pub fn feed(net: &mut Net, door: &Door, meter: &Meter, users: &[User], diet: &Di
     let (start, before) = (Instant::now(), meter.cpu());
     let (mut fates, mut newest) = (Vec::new(), vec![None; readers + 1]);
     let (mut arrived, mut faults, mut pinged, mut answered) = (0, 0u64, false, false);
+    let (mut disorder, mut doubled) = (0u64, 0u64);
     let mut sipped = vec![0; readers + 1];
     let mut told: BTreeMap<String, u64> = BTreeMap::new();
     let (mut last, mut ended) = (Instant::now(), None);
@@ -97,14 +98,14 @@ pub fn feed(net: &mut Net, door: &Door, meter: &Meter, users: &[User], diet: &Di
                 }
                 false => {
                     arrived += 1;
-                    faults += u64::from(newest[i] >= Some(number));
+                    disorder += u64::from(newest[i] >= Some(number));
                     newest[i] = Some(number);
                     Fate::Arrived
                 }
             };
             match fates.get_mut(number as usize) {
                 Some(open @ Fate::Open) => *open = fate,
-                _ => faults += 1,
+                _ => doubled += 1,
             }
         };
         net.turn(Duration::from_millis(if diet.rate > 0.0 { 5 } else { 1 }), &mut each);
@@ -132,12 +133,13 @@ pub fn feed(net: &mut Net, door: &Door, meter: &Meter, users: &[User], diet: &Di
     let mut line = Line::new();
     line.put("sent", sent as f64).put("sent_per_s", sent as f64 / seconds);
     line.put("arrived_in_time", in_time as f64).put("arrived", arrived as f64).put("bounced", bounces as f64);
-    line.put("lost", lost as f64).put("faults", faults as f64).put("closed", closed as f64);
+    line.put("lost", lost as f64).put("disorder", disorder as f64).put("doubled", doubled as f64);
+    line.put("faults", (faults + disorder + doubled) as f64).put("closed", closed as f64);
     // The share of the time in which TCP took nothing more.
     line.put("held_back", waiting / seconds).put("answered", f64::from(u8::from(answered)));
     told.iter().for_each(|(what, times)| _ = line.put(what, *times as f64));
     line.busy(&before, &after).print();
-    lost == 0 && faults == 0 && closed == 0 && answered
+    lost == 0 && faults + disorder + doubled == 0 && closed == 0 && answered
 }
 
 /// The defined condition of a stanza error.
