@@ -316,7 +316,7 @@ impl Hub {
         }
         let (mut taken, mut waits) = (0, false);
         for target in targets {
-            if self.stands_behind(*target, place, stanza, packet.len()) {
+            if self.stands_behind(*target, place, stanza) {
                 waits = true;
             } else if let Some(out) = sink.outbox(*target) {
                 out.extend_from_slice(&packet);
@@ -325,9 +325,11 @@ impl Hub {
         }
         self.counters.delivered += taken;
         self.copies(sink, origin, to, stanza, place, targets, &id, Some(&packet));
+        let size = packet.len() as u64;
         self.packet = packet;
         self.cut = cut;
-        if taken == 0 || waits {
+        let room = || self.account(place).is_some_and(|a| self.has_room(a, size));
+        if taken == 0 || (waits && room()) {
             // Every reader of it is too slow or just gone, or one has others to read before: it is
             // kept, or comes back.
             let kept = self.put_aside(sink, origin, to, stanza, place, &id);

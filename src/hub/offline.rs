@@ -12,17 +12,11 @@ use crate::xml::{Writer, ns};
 use std::borrow::Cow;
 
 impl Hub {
-    /// Whether a message must go to the store because others for that session are there still, and
-    /// there is room for it.
-    pub(super) fn stands_behind(
-        &self,
-        session: SessionId,
-        place: u32,
-        stanza: &Stanza<'_>,
-        size: usize,
-    ) -> bool {
+    /// Whether a message must not go to a session because others for it are in the store still. If
+    /// there is no room there it comes back, for overtaking them it must not (RFC 6120 §10.1).
+    pub(super) fn stands_behind(&self, session: SessionId, place: u32, stanza: &Stanza<'_>) -> bool {
         self.session(session).is_some_and(|s| s.behind)
-            && self.account(place).is_some_and(|a| a.offline.0 > 0 && self.has_room(a, size as u64))
+            && self.account(place).is_some_and(|a| a.offline.0 > 0)
             && is_kept(stanza)
     }
 
@@ -106,7 +100,7 @@ impl Hub {
             }
         }
         for target in &targets {
-            if !self.stands_behind(*target, place, stanza, stanza.text().len())
+            if !self.stands_behind(*target, place, stanza)
                 && let Some(out) = sink.outbox(*target)
             {
                 out.extend_from_slice(stanza.text().as_bytes());

@@ -197,6 +197,35 @@ fn nothing_overtakes_what_was_put_aside() {
     assert_eq!(bodies(&mut w, juliet), ["5", "6"]);
 }
 
+/// The same when no more can be put aside: what comes then comes back.
+#[test]
+fn nothing_overtakes_a_full_store() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    w.hub.limits.offline_messages = 1;
+    w.ring.full.insert(juliet);
+    w.send(romeo, &message(1));
+    w.ring.full.clear();
+    w.nothing(romeo);
+    w.send(romeo, &message(2));
+    assert_eq!(w.one(romeo).kind(), "error");
+    drained(&mut w, juliet);
+    assert_eq!(bodies(&mut w, juliet), ["1"]);
+    w.send(romeo, &message(3));
+    assert_eq!(bodies(&mut w, juliet), ["3"]);
+    // Who has it from another resource is not told that it has not.
+    let second = w.login("juliet", "c");
+    w.got(juliet);
+    w.ring.full.insert(juliet);
+    w.send(romeo, &message(4).replace(DOMAIN, &format!("{DOMAIN}/b")));
+    w.ring.full.clear();
+    w.send(romeo, &message(5));
+    w.nothing(romeo);
+    assert_eq!(bodies(&mut w, second), ["5"]);
+    drained(&mut w, juliet);
+    assert_eq!(bodies(&mut w, juliet), ["4"]);
+}
+
 /// A disk that could not be read once is asked again.
 #[test]
 fn a_disk_that_refuses_once() {

@@ -1,6 +1,7 @@
 //! Messages between pairs, in a closed loop (a window of messages under way) or in an open one (a
 //! rate, whatever comes back); and from one to many.
 
+use crate::cue::Cue;
 use crate::frame::{attr, mqtt_head};
 use crate::login::{Door, User, push_text};
 use crate::meter::{Line, Meter};
@@ -20,6 +21,8 @@ pub struct Plan {
     pub rate: f64,
     /// Bytes of text in each message.
     pub size: usize,
+    /// Says when acts begin and end, instead of the seconds. Act 0 is silence.
+    pub cue: Option<Cue>,
 }
 
 fn payload(out: &mut Vec<u8>, number: u64, due: u64, size: usize) {
@@ -29,7 +32,7 @@ fn payload(out: &mut Vec<u8>, number: u64, due: u64, size: usize) {
 }
 
 /// Number and time of a message; `None` for whatever else comes.
-fn read(frame: &[u8]) -> Option<(u64, u64)> {
+pub fn read(frame: &[u8]) -> Option<(u64, u64)> {
     let text = &frame[memmem::find(frame, MARK)? + MARK.len()..];
     let mut numbers = text.split(|b| *b == b':').map(|digits| {
         digits.iter().try_fold(0u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
@@ -38,18 +41,18 @@ fn read(frame: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// Whether a frame is an error that came back for a message.
-fn bounced(door: &Door, frame: &[u8]) -> bool {
+pub fn bounced(door: &Door, frame: &[u8]) -> bool {
     door.proto == Proto::Xmpp && attr(frame, "type") == Some(b"error")
 }
 
 /// What stands before and behind the payload.
-struct Envelope {
+pub struct Envelope {
     proto: Proto,
     head: Vec<u8>,
 }
 
 impl Envelope {
-    fn to(door: &Door, to: &User) -> Envelope {
+    pub fn to(door: &Door, to: &User) -> Envelope {
         let head = match door.proto {
             Proto::Xmpp => format!("<message to='{}' type='chat' id='m", to.jid).into_bytes(),
             Proto::Mqtt => {
@@ -62,7 +65,7 @@ impl Envelope {
         Envelope { proto: door.proto, head }
     }
 
-    fn write(&self, out: &mut Vec<u8>, number: u64, due: u64, size: usize) {
+    pub fn write(&self, out: &mut Vec<u8>, number: u64, due: u64, size: usize) {
         match self.proto {
             Proto::Xmpp => {
                 out.extend_from_slice(&self.head);
@@ -95,8 +98,9 @@ pub fn pairs(net: &mut Net, door: &Door, meter: &Meter, users: &[User], plan: &P
     let start = Instant::now();
     let clock = || start.elapsed().as_nanos() as u64;
     let (mut sent, mut got) = (vec![0u64; n], vec![0u64; n]);
-    let (mut faults, mut total, mut scheduled) = (0u64, 0u64, 0u64);
-    let mut latencies: Vec<u64> = Vec::with_capacity(1 << 20);
+    let (mut faults, mut total) = (0u64, 0u64);
+    let (mut scheduled, mut since, mut silent) = (0u64, 0, false);
+    let mut latencies: Vec<Vec<u64>> = vec![Vec::with_capacity(1 << 16)];
     let mut credit: Vec<usize> = (0..n).flat_map(|k| std::iter::repeat_n(k, plan.window as usize)).collect();
     if open {
         credit.clear();
@@ -107,14 +111,24 @@ pub fn pairs(net: &mut Net, door: &Door, meter: &Meter, users: &[User], plan: &P
     let (mut sending, mut lost) = (true, 0);
     loop {
         let now = clock();
-        let mut wait = Duration::from_millis(100);
+        let mut wait = Duration::from_millis(if plan.cue.is_some() { 10 } else { 100 });
         if !warm && start.elapsed().as_secs_f64() >= 1.0f64.min(plan.seconds / 2.0) {
             (warm, before, first) = (true, meter.cpu(), total);
         }
-        sending &= start.elapsed().as_secs_f64() < 1.0 + plan.seconds;
-        if sending && open {
+        sending &= match &plan.cue {
+            None => start.elapsed().as_secs_f64() < 1.0 + plan.seconds,
+            Some(cue) => !cue.over(),
+        };
+        let act = plan.cue.as_ref().filter(|_| sending).map_or(latencies.len() - 1, Cue::act);
+        latencies.resize_with(latencies.len().max(act + 1), Vec::new);
+        if plan.cue.is_some() && act == 0 {
+            silent = true;
+        } else if sending && open {
+            if std::mem::take(&mut silent) {
+                (since, scheduled) = (now, 0);
+            }
             loop {
-                let due = (scheduled as f64 * 1e9 / plan.rate) as u64;
+                let due = since + (scheduled as f64 * 1e9 / plan.rate) as u64;
                 if due > now {
                     wait = wait.min(Duration::from_nanos(due - now));
                     break;
@@ -143,7 +157,7 @@ pub fn pairs(net: &mut Net, door: &Door, meter: &Meter, users: &[User], plan: &P
             got[k] += 1;
             total += 1;
             if warm {
-                latencies.push(clock().saturating_sub(due));
+                latencies[act].push(clock().saturating_sub(due));
             }
             if !open {
                 credit.push(k);
@@ -165,7 +179,14 @@ pub fn pairs(net: &mut Net, door: &Door, meter: &Meter, users: &[User], plan: &P
     let mut line = Line::new();
     line.put("messages", counted).put("lost", lost as f64).put("faults", faults as f64);
     line.put("cpu_us", after.cpu_ms(&before) * 1e3 / counted).put("per_s", counted / after.seconds(&before));
-    line.percentiles(latencies).busy(&before, &after).print();
+    line.put("allocations", (after.allocations - before.allocations) / counted);
+    if plan.cue.is_none() {
+        line.percentiles("", &mut latencies.remove(0));
+    }
+    for (act, latencies) in latencies.iter_mut().enumerate() {
+        line.percentiles(&format!("{act}_"), latencies);
+    }
+    line.put("closed", (users.len() - net.open()) as f64).busy(&before, &after).print();
     lost == 0 && faults == 0
 }
 
@@ -222,6 +243,25 @@ pub fn fan_out(
     line.put("cpu_us", after.cpu_ms(&before) * 1e3 / total.max(1) as f64);
     line.put("per_s", total as f64 / after.seconds(&before)).busy(&before, &after).print();
     total == wanted && faults == 0
+}
+
+/// Each says something to itself; how many have heard it.
+pub fn echo(net: &mut Net, door: &Door, users: &[User]) -> usize {
+    let (mut heard, mut said, mut last) = (0, 0, Instant::now());
+    while heard < users.len() && last.elapsed() < Duration::from_secs(5) {
+        while said < users.len().min(heard + 200) {
+            if net.conns[said].as_ref().is_some_and(|conn| !conn.closed) {
+                Envelope::to(door, &users[said]).write(net.out(said), said as u64, 0, 0);
+            }
+            said += 1;
+        }
+        net.turn(Duration::from_millis(100), |_, i, frame| {
+            if !bounced(door, frame) && read(frame).is_some_and(|(number, _)| number == i as u64) {
+                (heard, last) = (heard + 1, Instant::now());
+            }
+        });
+    }
+    heard
 }
 
 /// Makes user 0 and all others see each other, by the usual four stanzas; does nothing where it is so.
@@ -283,7 +323,13 @@ pub fn offline(net: &mut Net, door: &Door, meter: &Meter, receivers: usize, each
     let calm = meter.cpu();
     door.close(net);
     // All come back, and only then say that they are there.
-    let quiet = Door { presence: false, users: door.users.clone(), domain: door.domain.clone(), ..*door };
+    let quiet = Door {
+        presence: false,
+        users: door.users.clone(),
+        domain: door.domain.clone(),
+        kept: door.kept.clone(),
+        ..*door
+    };
     let (_, failed) = quiet.open(net, receivers + 1, false);
     meter.calm();
     let back = meter.cpu();

@@ -3,7 +3,9 @@
 
 use crate::frame::{attr, has, mqtt_head, name, text};
 use crate::net::{Net, Proto};
-use crate::scram::Scram;
+use crate::scram::{Kept, Scram};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,9 @@ pub struct Door {
     pub at_once: usize,
     /// Available once bound.
     pub presence: bool,
+    /// Sessions of one account, each with a resource of its own.
+    pub per_account: usize,
+    pub kept: RefCell<Kept>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -38,6 +43,7 @@ enum Step {
 /// One user.
 pub struct User {
     pub name: String,
+    resource: String,
     /// The full address, once bound.
     pub jid: String,
     step: Step,
@@ -48,6 +54,25 @@ pub struct User {
 }
 
 impl User {
+    fn new(door: &Door, n: usize, register: bool) -> User {
+        let (name, resource) = match (door.proto, n % door.per_account) {
+            // MQTT knows connections only.
+            (Proto::Xmpp, r) if r > 0 => (n / door.per_account, format!("lg{r}")),
+            (Proto::Xmpp, _) => (n / door.per_account, "lg".into()),
+            _ => (n, String::new()),
+        };
+        User {
+            name: format!("{}{name}", door.users),
+            resource,
+            jid: String::new(),
+            step: Step::New,
+            scram: None,
+            encrypted: false,
+            authenticated: false,
+            register,
+        }
+    }
+
     pub fn bare(&self) -> &str {
         self.jid.split('/').next().unwrap_or_default()
     }
@@ -56,17 +81,7 @@ impl User {
 impl Door {
     /// Logs `count` users in (or registers them) and returns them; those that fail are counted.
     pub fn open(&self, net: &mut Net, count: usize, register: bool) -> (Vec<User>, usize) {
-        let mut users: Vec<User> = (0..count)
-            .map(|n| User {
-                name: format!("{}{n}", self.users),
-                jid: String::new(),
-                step: Step::New,
-                scram: None,
-                encrypted: false,
-                authenticated: false,
-                register,
-            })
-            .collect();
+        let mut users: Vec<User> = (0..count).map(|n| User::new(self, n, register)).collect();
         let (mut next, mut ready, mut failed) = (0, 0, 0);
         // The halves of a relay's pairs wait for each other.
         let at_once = if self.proto == Proto::Line { count } else { self.at_once };
@@ -113,6 +128,62 @@ impl Door {
         }
         net.flush();
         (users, failed)
+    }
+
+    /// Logs in and out again, `at_once` at a time, until told to stop: logins, and refusals by what was said.
+    pub fn storm(
+        &self,
+        net: &mut Net,
+        accounts: usize,
+        mut go_on: impl FnMut(u64) -> bool,
+    ) -> (u64, HashMap<&'static str, u64>) {
+        let mut users: Vec<User> = (0..accounts).map(|n| User::new(self, n, false)).collect();
+        let (mut next, mut busy, mut done) = (0, 0, 0);
+        let mut refused = HashMap::new();
+        let mut last = Instant::now();
+        loop {
+            let going = go_on(done);
+            while going && busy < self.at_once.min(accounts) {
+                // Whoever is still logging in is left alone.
+                if users[next].step != Step::Busy {
+                    net.drop(next);
+                    users[next] = User::new(self, next, false);
+                    match self.begin(net, next, &mut users) {
+                        Ok(()) => busy += 1,
+                        Err(_) => {
+                            *refused.entry("no connection").or_default() += 1;
+                            break;
+                        }
+                    }
+                }
+                next = (next + 1) % accounts;
+            }
+            net.turn(Duration::from_millis(20), |net, i, frame| {
+                if users[i].step != Step::Busy {
+                    return;
+                }
+                last = Instant::now();
+                let Some(outcome) = self.step(net, i, &mut users[i], frame) else { return };
+                busy -= 1;
+                users[i].step = Step::Ready;
+                match outcome {
+                    Ok(()) => {
+                        done += 1;
+                        if self.proto == Proto::Xmpp {
+                            net.out(i).extend_from_slice(b"</stream:stream>");
+                        }
+                    }
+                    Err(why) => *refused.entry(why).or_default() += 1,
+                }
+            });
+            if !going && busy == 0 {
+                return (done, refused);
+            }
+            if last.elapsed() > Duration::from_secs(30) {
+                refused.insert("no answer", busy as u64);
+                return (done, refused);
+            }
+        }
     }
 
     fn begin(&self, net: &mut Net, i: usize, users: &mut [User]) -> std::io::Result<()> {
@@ -198,14 +269,15 @@ impl Door {
                 user.scram = Some(scram);
                 say(format!("<auth {SASL} mechanism='SCRAM-SHA-{mechanism}'>{first}</auth>"))
             }
-            b"stream:features" => {
-                say("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
-                 <resource>lg</resource></bind></iq>"
-                    .into())
-            }
+            b"stream:features" => say(format!(
+                "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+                 <resource>{}</resource></bind></iq>",
+                user.resource
+            )),
             b"challenge" => {
                 let scram = user.scram.as_mut();
-                match text(frame, "challenge").and_then(|challenge| scram?.answer(challenge)) {
+                let mut kept = self.kept.borrow_mut();
+                match text(frame, "challenge").and_then(|challenge| scram?.answer(challenge, &mut kept)) {
                     Some(answer) => say(format!("<response {SASL}>{answer}</response>")),
                     None => Some(Err("a strange challenge")),
                 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 /// The processes of a server.
 pub struct Meter {
     pids: Vec<u32>,
+    /// Where they count their allocations (`count.c`).
+    count: String,
 }
 
 /// One look at them.
@@ -18,6 +20,8 @@ pub struct Look {
     own: f64,
     pub rss: f64,
     pub pss: f64,
+    /// Allocations, if they are counted.
+    pub allocations: f64,
 }
 
 impl Look {
@@ -47,14 +51,16 @@ fn cpu_of(pid: &str) -> f64 {
 }
 
 impl Meter {
-    pub fn new(pids: Vec<u32>) -> Meter {
-        Meter { pids }
+    pub fn new(pids: Vec<u32>, count: String) -> Meter {
+        Meter { pids, count }
     }
 
     /// CPU only.
     pub fn cpu(&self) -> Look {
         let cpu = self.family().iter().map(|pid| cpu_of(&pid.to_string())).sum();
-        Look { at: Instant::now(), cpu, own: cpu_of("self"), rss: 0.0, pss: 0.0 }
+        let count = fs::read(&self.count).ok().and_then(|bytes| bytes.try_into().ok());
+        let allocations = count.map_or(f64::NAN, |bytes| u64::from_ne_bytes(bytes) as f64);
+        Look { at: Instant::now(), cpu, own: cpu_of("self"), rss: 0.0, pss: 0.0, allocations }
     }
 
     /// And memory.
@@ -116,15 +122,19 @@ impl Line {
         self
     }
 
-    /// Latencies in nanoseconds.
-    pub fn percentiles(&mut self, mut of: Vec<u64>) -> &mut Line {
+    /// Latencies in nanoseconds; their names begin with `prefix`.
+    pub fn percentiles(&mut self, prefix: &str, of: &mut [u64]) -> &mut Line {
         of.sort_unstable();
         let at = |share: f64| {
             let n = ((of.len() as f64 * share).ceil() as usize).saturating_sub(1);
             of.get(n).map_or(f64::NAN, |ns| *ns as f64 / 1e3)
         };
         let (p50, p99, max) = (at(0.5), at(0.99), at(1.0));
-        self.put("p50_us", p50).put("p99_us", p99).put("max_us", max)
+        for (name, value) in [("p50_us", p50), ("p99_us", p99), ("max_us", max), ("samples", of.len() as f64)]
+        {
+            self.put(&format!("{prefix}{name}"), value);
+        }
+        self
     }
 
     /// How busy everybody was between two looks: near 1, the generator was the bottleneck.

@@ -2,11 +2,12 @@
 
 use crate::frame;
 use rustix::event::{Timespec, epoll};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Conn {
     pub output: Vec<u8>,
     /// On the list of those that have something to write.
     dirty: bool,
+    /// The socket took no more, and will say when it does.
+    full: bool,
     pub closed: bool,
 }
 
@@ -37,6 +40,10 @@ pub struct Net {
     dirty: Vec<usize>,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    /// Where connections come from, and how many from one address before the next one's turn.
+    pub from: Option<(Ipv4Addr, u32)>,
+    /// How often a socket took less than it was given.
+    pub refused: u64,
     events: Vec<epoll::Event>,
     scratch: Vec<u8>,
 }
@@ -57,6 +64,8 @@ impl Net {
             dirty: Vec::new(),
             config: Arc::new(config),
             name: ServerName::try_from(domain.to_owned()).expect("a domain"),
+            from: None,
+            refused: 0,
             events: Vec::with_capacity(1024),
             scratch: vec![0; 256 * 1024],
         }
@@ -64,15 +73,26 @@ impl Net {
 
     /// Connects (waiting for it: on one machine it takes microseconds) as number `i`.
     pub fn connect(&mut self, i: usize, to: SocketAddr, proto: Proto, tls: bool) -> io::Result<()> {
-        let io = TcpStream::connect(to)?;
+        let io = match self.from {
+            None => TcpStream::connect(to)?,
+            Some((first, each)) => connect_from((first.to_bits() + i as u32 / each).into(), to)?,
+        };
         io.set_nodelay(true)?;
         io.set_nonblocking(true)?;
         epoll::add(&self.epoll, &io, epoll::EventData::new_u64(i as u64), epoll::EventFlags::IN)?;
         if self.conns.len() <= i {
             self.conns.resize_with(i + 1, || None);
         }
-        let conn =
-            Conn { io, tls: None, proto, input: Vec::new(), output: Vec::new(), dirty: false, closed: false };
+        let conn = Conn {
+            io,
+            tls: None,
+            proto,
+            input: Vec::new(),
+            output: Vec::new(),
+            dirty: false,
+            full: false,
+            closed: false,
+        };
         self.conns[i] = Some(conn);
         if tls {
             self.start_tls(i);
@@ -102,6 +122,31 @@ impl Net {
         }
     }
 
+    /// Reads nothing from it any more but by [`Net::sip`], or everything again.
+    pub fn hold(&mut self, i: usize, hold: bool) {
+        let conn = self.conns[i].as_ref().expect("a connection");
+        let flags = if hold { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
+        // Or the system would read megabytes in its stead. With less than a segment it would crawl.
+        let _ = sockopt::set_socket_recv_buffer_size(&conn.io, 1 << 18);
+        let _ = epoll::modify(&self.epoll, &conn.io, epoll::EventData::new_u64(i as u64), flags);
+    }
+
+    /// Reads a little of what waits (of TLS at least a record); how much.
+    pub fn sip(&mut self, i: usize, most: usize, mut each: impl FnMut(&mut Net, usize, &[u8])) -> usize {
+        self.read(i, most, &mut each)
+    }
+
+    /// The system keeps little of what is written: a flood shall be felt.
+    pub fn narrow(&mut self, i: usize) {
+        let conn = self.conns[i].as_ref().expect("a connection");
+        let _ = sockopt::set_socket_send_buffer_size(&conn.io, 1 << 16);
+    }
+
+    /// Connections that are still open.
+    pub fn open(&self) -> usize {
+        self.conns.iter().flatten().filter(|c| !c.closed).count()
+    }
+
     pub fn drop(&mut self, i: usize) {
         if let Some(slot) = self.conns.get_mut(i) {
             *slot = None; // epoll forgets a closed socket by itself
@@ -117,7 +162,14 @@ impl Net {
         events.clear();
         let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait));
         for event in &events {
-            self.read(event.data.u64() as usize, &mut each);
+            let (i, what) = (event.data.u64() as usize, event.flags);
+            if what.contains(epoll::EventFlags::OUT) {
+                self.listen(i, false);
+                self.touch(i);
+            }
+            if what != epoll::EventFlags::OUT {
+                self.read(i, usize::MAX, &mut each);
+            }
         }
         let came = !events.is_empty();
         self.events = events;
@@ -125,18 +177,21 @@ impl Net {
         came
     }
 
-    fn read(&mut self, i: usize, each: &mut impl FnMut(&mut Net, usize, &[u8])) {
-        let Some(conn) = self.conns.get_mut(i).and_then(Option::as_mut) else { return };
+    fn read(&mut self, i: usize, most: usize, each: &mut impl FnMut(&mut Net, usize, &[u8])) -> usize {
+        let Some(conn) = self.conns.get_mut(i).and_then(Option::as_mut) else { return 0 };
         let mut scratch = std::mem::take(&mut self.scratch);
         let got = match conn.tls.as_mut() {
-            None => conn.io.read(&mut scratch),
-            Some(tls) => decrypt(tls, &mut conn.io, &mut scratch),
+            None => {
+                let most = most.min(scratch.len());
+                conn.io.read(&mut scratch[..most])
+            }
+            Some(tls) => decrypt(tls, &mut conn.io, &mut scratch, most),
         };
         if conn.tls.as_ref().is_some_and(|tls| tls.wants_write()) {
             self.touch(i);
         }
-        match got {
-            Ok(n) if n > 0 => self.cut(i, &scratch[..n], each),
+        match &got {
+            Ok(n) if *n > 0 => self.cut(i, &scratch[..*n], each),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             _ => {
                 let conn = self.conns[i].as_mut().expect("a connection");
@@ -146,6 +201,7 @@ impl Net {
             }
         }
         self.scratch = scratch;
+        got.unwrap_or(0)
     }
 
     fn cut(&mut self, i: usize, bytes: &[u8], each: &mut impl FnMut(&mut Net, usize, &[u8])) {
@@ -172,19 +228,37 @@ impl Net {
         for i in list {
             let Some(conn) = self.conns[i].as_mut() else { continue };
             conn.dirty = false;
-            if conn.closed {
-                continue;
-            }
-            if !conn.write() {
-                // Full: the server is slow to read. Try again in the next turn.
-                conn.dirty = true;
-                self.dirty.push(i);
+            if !conn.closed && !conn.full && !conn.write() {
+                self.refused += 1;
+                self.listen(i, true);
             }
         }
     }
+
+    /// Whether to wait until there is room, too.
+    fn listen(&mut self, i: usize, full: bool) {
+        let Some(conn) = self.conns[i].as_mut() else { return };
+        conn.full = full;
+        let flags = if full { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+        let _ = epoll::modify(&self.epoll, &conn.io, epoll::EventData::new_u64(i as u64), flags);
+    }
 }
 
-fn decrypt(tls: &mut ClientConnection, io: &mut TcpStream, into: &mut [u8]) -> io::Result<usize> {
+fn connect_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    // The same port may serve to another destination, and ports are scarce.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &SocketAddr::from((from, 0)))?;
+    rustix::net::connect(&socket, &to)?;
+    Ok(socket.into())
+}
+
+fn decrypt(
+    tls: &mut ClientConnection,
+    io: &mut TcpStream,
+    into: &mut [u8],
+    most: usize,
+) -> io::Result<usize> {
     let mut total = 0;
     loop {
         match tls.read_tls(io) {
@@ -201,7 +275,7 @@ fn decrypt(tls: &mut ClientConnection, io: &mut TcpStream, into: &mut [u8]) -> i
                 Err(_) => break,
             }
         }
-        if total + 32 * 1024 > into.len() {
+        if total + 32 * 1024 > into.len() || total >= most {
             return Ok(total);
         }
     }

@@ -9,8 +9,8 @@ use std::os::fd::AsRawFd;
 
 const LISTENER: u64 = u64::MAX;
 
-/// Serves for ever. The first line of a connection names its pair; both get a line when it is complete.
-pub fn serve(at: SocketAddr) -> std::io::Result<()> {
+/// Serves for ever, and writes what it has read at once, or each line by itself. The first line of a connection names its pair; both get a line when it is complete.
+pub fn serve(at: SocketAddr, each: bool) -> std::io::Result<()> {
     let listener = TcpListener::bind(at)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
@@ -46,7 +46,11 @@ pub fn serve(at: SocketAddr) -> std::io::Result<()> {
                 Some(other) => {
                     // What the other one does not take is lost: its reader is this machine's own.
                     if let Some((other, _)) = conns.get(other) {
-                        let _ = (&*other).write_all(bytes);
+                        let write = |bytes: &[u8]| _ = (&*other).write_all(bytes);
+                        match each {
+                            true => bytes.split_inclusive(|b| *b == b'\n').for_each(write),
+                            false => write(bytes),
+                        }
                     }
                 }
                 None => match halves.remove(bytes) {
