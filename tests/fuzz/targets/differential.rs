@@ -51,8 +51,7 @@ fn on_stream(header: &[u8], element: &[u8], scan: &mut Scan) {
     let mut own = Vec::new();
     redeclare(text, scan, &scope, &mut own);
     let own = String::from_utf8(own).expect("text");
-    let room = Caps::passed_on();
-    scan.element(own.as_bytes(), &Scope::default(), &room).unwrap_or_else(|e| panic!("{e:?}: {own:?}"));
+    scan.element(own.as_bytes(), &Scope::default(), &caps).unwrap_or_else(|e| panic!("{e:?}: {own:?}"));
     let alone = agreed(&format!("<a xmlns='{}'>{own}</a>", scope.default));
     assert_eq!(together[1..], alone[1..], "{tag:?}: {own:?}");
 }
