@@ -7,13 +7,12 @@ use stonechat::cli::config::Config;
 use stonechat::cli::exit::{Exit, Failure};
 use stonechat::cli::options;
 
-/// A file in memory, one for each process.
+/// A file, one for each process.
 fn file() -> &'static str {
     static FILE: OnceLock<String> = OnceLock::new();
     FILE.get_or_init(|| {
-        let shm = std::path::Path::new("/dev/shm");
-        let dir = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
-        dir.join(format!("stonechat-fuzz-{}.conf", std::process::id())).display().to_string()
+        let file = format!("stonechat-fuzz-{}.conf", std::process::id());
+        std::env::temp_dir().join(file).display().to_string()
     })
 }
 

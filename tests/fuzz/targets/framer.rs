@@ -11,7 +11,8 @@ const BYTES: usize = 600;
 const DEPTH: u16 = 6;
 
 /// The frames, keepalives run together, and how it ends. After an element `<r…` the stream restarts,
-/// as it does after login; before that the reader is told to stop and to keep what follows.
+/// as it does after login; before that the reader is told to stop and to keep what follows. Then more
+/// bytes are allowed.
 fn frames(stream: &[u8], mut size: impl FnMut() -> usize) -> (Vec<(Kind, Vec<u8>)>, Option<Error>) {
     let mut reader = Reader::new(BYTES, DEPTH);
     let mut seen: Vec<(Kind, Vec<u8>)> = Vec::new();
@@ -35,6 +36,7 @@ fn frames(stream: &[u8], mut size: impl FnMut() -> usize) -> (Vec<(Kind, Vec<u8>
                 break;
             }
             reader.restart();
+            reader.set_max_bytes(2 * BYTES);
             part = &[];
         }
         if rest.is_empty() {
@@ -51,6 +53,8 @@ fuzz_target!(|data: &[u8]| {
     let most = 1 + seed % 40;
     assert_eq!(whole, frames(stream, || usize::try_from(roll(&mut state) % most).unwrap_or(1)));
     assert_eq!(whole, frames(stream, || 1));
+    let mut two = [usize::try_from(seed).unwrap_or(1) % (stream.len() + 1), stream.len()].into_iter();
+    assert_eq!(whole, frames(stream, || two.next().unwrap_or(1)));
     let together: Vec<u8> = whole.0.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
     assert!(stream.starts_with(&together), "frames are what came");
 
