@@ -8,23 +8,33 @@
 //! ```
 //!
 //! Programs use the client half as a library through [`client`].
+//!
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client/loopback.rs"));
+//! use stonechat::client::{Client, Draft, Event, Options};
+//! # use stonechat::client::Security;
+//!
+//! # fn main() -> Result<(), stonechat::client::Error> {
+//! let options = Options::new("juliet@example.org", "pencil")?;
+//! # let options = options.at("127.0.0.1", serve()).security(Security::Plaintext);
+//! let mut client = Client::connect(&options)?;
+//! client.send(&Draft::chat("juliet@example.org", "Note to myself: wherefore?"))?;
+//! loop {
+//!     match client.next_event()? {
+//!         Event::Message(message) => {
+//!             println!("{}: {}", message.from, message.body.unwrap_or_default());
+//! #           assert!(message.from.starts_with("juliet@example.org/"));
+//!             break;
+//!         }
+//!         Event::Closed => break,
+//!         _ => {}
+//!     }
+//! }
+//! client.close();
+//! # Ok(())
+//! # }
+//! ```
 
-pub mod cli;
-pub mod hub;
-pub mod jid;
-pub mod net;
-pub mod prep;
-pub mod stanza;
-pub mod store;
-pub mod stream;
-pub mod xep;
-pub mod xml;
-
-pub use net::client;
-
-// The tests of src/ and those of tests/ share one fake ring, which knows the crate by its name.
-#[cfg(test)]
-extern crate self as stonechat;
-#[cfg(test)]
-#[path = "../tests/common/mod.rs"]
-mod testing;
+pub use stonechat_house::{cli, client, hub, net, prep, stream, xep};
+pub use stonechat_store as store;
+pub use stonechat_wire::{jid, stanza, xml};

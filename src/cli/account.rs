@@ -2,6 +2,7 @@
 
 use super::config::{Config, directory, private};
 use super::exit::{Exit, Failure};
+use super::seconds::Seconds;
 use super::terminal::{self, complain};
 use crate::jid::Jid;
 use crate::net::cert::parse_pin;
@@ -12,6 +13,7 @@ use crate::stream::Secret;
 use argh::{ArgsInfo, FromArgs};
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 /// Options of every command of the client.
@@ -87,23 +89,23 @@ pub struct Account {
 
     /// how long to wait for the login and for each answer, in seconds (30)
     #[argh(option, arg_name = "seconds")]
-    pub timeout: Option<f64>,
+    pub timeout: Option<Seconds>,
 
     /// end after so many seconds, with exit code 2
     #[argh(option, short = 'W', arg_name = "seconds")]
-    pub within: Option<f64>,
+    pub within: Option<Seconds>,
 
     /// without a connection try again after so many seconds, then after ever longer pauses
     #[argh(option, arg_name = "seconds")]
-    pub retry_connect: Option<f64>,
+    pub retry_connect: Option<Seconds>,
 
     /// the longest of those pauses, in seconds (300)
     #[argh(option, arg_name = "seconds")]
-    pub retry_connect_max: Option<f64>,
+    pub retry_connect_max: Option<Seconds>,
 
     /// ask the server whether it is there after so many silent seconds (60); 0 is never
     #[argh(option, short = 'k', arg_name = "seconds")]
-    pub keepalive: Option<f64>,
+    pub keepalive: Option<Seconds>,
 
     /// show every stanza on standard error, without passwords
     #[argh(switch, short = 'd')]
@@ -182,11 +184,8 @@ impl Account {
             (Some(cert), key) => Some((PathBuf::from(cert), PathBuf::from(key.unwrap_or(cert)))),
             (None, Some(_)) => return Err(Failure::usage("--key goes with --cert")),
         };
-        let seconds = |name: &str, given: Option<f64>| -> Result<Option<Duration>, Failure> {
-            let Some(n) = given.map_or_else(|| config.number(name), |n| Ok(Some(n)))? else {
-                return Ok(None);
-            };
-            duration(name, n).map(Some)
+        let seconds = |name: &str, given: Option<Seconds>| -> Result<Option<Duration>, Failure> {
+            Ok(given.map_or_else(|| config.number(name), |n| Ok(Some(n)))?.map(|Seconds(n)| n))
         };
         if let Some(timeout) = seconds("timeout", self.timeout)? {
             options.timeout = timeout;
@@ -197,7 +196,7 @@ impl Account {
         let retry = seconds("retry-connect", self.retry_connect)?;
         let most = seconds("retry-connect-max", self.retry_connect_max)?.unwrap_or(Duration::from_secs(300));
         let deadline = match self.within {
-            Some(n) => Instant::now().checked_add(duration("-W", n)?),
+            Some(Seconds(n)) => Instant::now().checked_add(n),
             None => None,
         };
         if self.debug {
@@ -373,13 +372,6 @@ fn trace(direction: Direction, xml: &str) {
     });
 }
 
-fn duration(name: &str, seconds: f64) -> Result<Duration, Failure> {
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|d| *d <= Duration::from_secs(366 * 86_400))
-        .ok_or_else(|| Failure::usage(format!("{name} {seconds} is no number of seconds")))
-}
-
 /// `host`, `host:port`, `[address]:port`, or an IPv6 address.
 fn split_host(text: &str) -> Result<(String, Option<u16>), Failure> {
     let bad = || Failure::usage(format!("{text:?} is no host"));
@@ -398,12 +390,39 @@ fn split_host(text: &str) -> Result<(String, Option<u16>), Failure> {
     Ok((host.to_owned(), port))
 }
 
+/// A step of a command, whichever.
+type Step<'s, R> = Pin<Box<dyn Future<Output = R> + 's>>;
+
+/// How a command gets its session.
+trait Connect {
+    fn connect<'s>(&'s self, options: &'s Options) -> Step<'s, Result<Session, Error>>;
+}
+
+impl<C: AsyncFn(&Options) -> Result<Session, Error>> Connect for C {
+    fn connect<'s>(&'s self, options: &'s Options) -> Step<'s, Result<Session, Error>> {
+        Box::pin(async move { self(options).await })
+    }
+}
+
+/// What a command does with its session.
+trait Work {
+    fn work<'s>(&'s mut self, session: &'s mut Session) -> Step<'s, Result<Exit, Failure>>;
+}
+
+impl<W: AsyncFnMut(&mut Session) -> Result<Exit, Failure>> Work for W {
+    fn work<'s>(&'s mut self, session: &'s mut Session) -> Step<'s, Result<Exit, Failure>> {
+        Box::pin(async move { self(session).await })
+    }
+}
+
 impl Resolved {
     /// Logs in, does the work, and takes leave of the server in every case. Signals and `-W` cut
     /// the work short; a lost connection is made again if `--retry-connect` says so.
-    pub fn run(self, work: impl AsyncFnMut(&mut Session) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
-        let connect = async |options: &Options| Session::connect(options).await;
-        self.run_with(connect, work)
+    pub fn run(
+        self,
+        mut work: impl AsyncFnMut(&mut Session) -> Result<Exit, Failure>,
+    ) -> Result<Exit, Failure> {
+        self.go(&async |options: &Options| Session::connect(options).await, &mut work)
     }
 
     /// As [`Resolved::run`], with a way of its own to get a session.
@@ -412,6 +431,11 @@ impl Resolved {
         connect: impl AsyncFn(&Options) -> Result<Session, Error>,
         mut work: impl AsyncFnMut(&mut Session) -> Result<Exit, Failure>,
     ) -> Result<Exit, Failure> {
+        self.go(&connect, &mut work)
+    }
+
+    /// It is there once, not once for each command.
+    fn go(self, connect: &dyn Connect, work: &mut dyn Work) -> Result<Exit, Failure> {
         block_on(async {
             let mut signals =
                 Signals::new().map_err(|e| Failure::new(Exit::Internal, format!("signals: {e}")))?;
@@ -419,12 +443,12 @@ impl Resolved {
             let main = async {
                 let mut backoff = self.retry.map(|(first, most)| Backoff::new(first, most));
                 loop {
-                    let ended = match connect(&self.options).await {
+                    let ended = match connect.connect(&self.options).await {
                         Ok(session) => {
                             if let Some(backoff) = &mut backoff {
                                 backoff.reset();
                             }
-                            work(slot.insert(session)).await
+                            work.work(slot.insert(session)).await
                         }
                         Err(error) => Err(error.into()),
                     };
@@ -433,8 +457,7 @@ impl Resolved {
                             slot = None;
                             let pause = backoff.pause();
                             if !self.quiet {
-                                let seconds = pause.as_secs_f64();
-                                complain(&format!("{}; next attempt in {seconds:.1} s", failure.line));
+                                complain(&format!("{}; next attempt in {pause:.1?}", failure.line));
                             }
                             sleep(pause).await;
                         }

@@ -6,6 +6,7 @@ use super::json;
 use super::options;
 use super::terminal::Out;
 use crate::hub::limits;
+use crate::net::client::wait::block_on;
 use crate::net::console;
 use crate::net::desk::Desk;
 use crate::store::Store;
@@ -53,7 +54,7 @@ fn order(data: &Path, domain: Option<&str>, words: &[&str]) -> Result<String, Fa
             return Err(other("the data has no domain yet; start the hub once, or say NAME@DOMAIN".into()));
         }
     };
-    smol::block_on(Desk::of_data(store, &domain).carry_out(&words)).map_err(other)
+    block_on(Desk::of_data(store, &domain).carry_out(&words)).map_err(other)
 }
 
 fn say(text: &str) -> Result<Exit, Failure> {
@@ -283,13 +284,19 @@ fn label(name: &str) -> String {
     name.trim_end_matches("_bytes").trim_end_matches("_seconds").replace('_', " ")
 }
 
+/// So many of that unit, with one digit behind the point.
+fn tenths(n: u64, unit: u64) -> String {
+    let tenths = (u128::from(n) * 10 + u128::from(unit / 2)) / u128::from(unit);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
 fn human(name: &str, value: &str) -> String {
     let Ok(n) = value.parse::<u64>() else { return value.to_owned() };
     if name.ends_with("_bytes") || name.starts_with("bytes_") {
         return match n {
             0..1024 => format!("{n} bytes"),
-            1024..1_048_576 => format!("{:.1} KiB", n as f64 / 1024.0),
-            _ => format!("{:.1} MiB", n as f64 / 1_048_576.0),
+            1024..1_048_576 => format!("{} KiB", tenths(n, 1024)),
+            _ => format!("{} MiB", tenths(n, 1_048_576)),
         };
     }
     if name.ends_with("_seconds") {

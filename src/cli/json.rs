@@ -2,6 +2,7 @@
 
 use super::terminal::is_unsafe;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// One JSON object, written field by field in the order given.
 #[derive(Debug)]
@@ -58,10 +59,10 @@ impl Object {
         self
     }
 
-    /// A number with three digits behind the point.
-    pub fn millis(&mut self, name: &str, value: f64) -> &mut Object {
+    /// Milliseconds, with three digits behind the point.
+    pub fn millis(&mut self, name: &str, time: Duration) -> &mut Object {
         self.name(name);
-        let _ = write!(self.out, "{value:.3}");
+        self.out.push_str(&millis(time));
         self
     }
 
@@ -128,6 +129,12 @@ fn string(out: &mut String, value: &str) {
     out.push('"');
 }
 
+/// Milliseconds, with three digits behind the point.
+pub fn millis(time: Duration) -> String {
+    let micros = time.as_micros();
+    format!("{}.{:03}", micros / 1000, micros % 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +145,7 @@ mod tests {
         o.text("a", "q\"b\\c\n\t\u{1b}\u{9b}\u{202e}\u{2028}é😀\u{e0041}")
             .opt("no", None)
             .opt("yes", Some("1"));
-        o.number("n", -3).millis("ms", 1.5).truth("t", true).texts("l", ["x", "y"]);
+        o.number("n", -3).millis("ms", Duration::from_micros(1500)).truth("t", true).texts("l", ["x", "y"]);
         let mut inner = Object::new();
         inner.text("k", "v");
         o.objects("o", [inner, Object::new()]);

@@ -17,6 +17,7 @@ mod ping;
 mod presence;
 mod register;
 mod roster;
+mod seconds;
 mod send;
 mod serve;
 mod terminal;

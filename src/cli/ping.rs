@@ -2,7 +2,8 @@
 
 use super::account::Account;
 use super::exit::{Exit, Failure};
-use super::json::Object;
+use super::json::{self, Object};
+use super::seconds::Seconds;
 use super::terminal::{Out, complain};
 use super::{Client, address};
 use crate::net::client::wait::{now, sleep};
@@ -30,15 +31,14 @@ pub struct Ping {
     count: u32,
 
     /// seconds from one to the next (1)
-    #[argh(option, default = "1.0", arg_name = "seconds")]
-    interval: f64,
+    #[argh(option, default = "Seconds(Duration::from_secs(1))", arg_name = "seconds")]
+    interval: Seconds,
 }
 
 impl Client for Ping {
     fn run(self, account: Account) -> Result<Exit, Failure> {
         let to = self.jid.as_deref().map(address).transpose()?;
-        let interval = Duration::try_from_secs_f64(self.interval)
-            .map_err(|_| Failure::usage("--interval is no number of seconds"))?;
+        let Seconds(interval) = self.interval;
         let resolved = account.resolve(true)?;
         let json = resolved.json;
         let out = Out::new(false);
@@ -57,17 +57,17 @@ impl Client for Ping {
                     Err(e @ (Error::Stanza(_) | Error::TimedOut(_))) => Some(e),
                     Err(e) => return Err(e.into()),
                 };
-                let ms = begun.elapsed().as_secs_f64() * 1000.0;
+                let took = begun.elapsed();
                 match error {
                     None if json => {
                         let mut o = Object::new();
                         o.text("ts", &now()).text("type", "pong").text("from", &to);
-                        o.number("seq", i64::from(n)).millis("ms", ms);
+                        o.number("seq", i64::from(n)).millis("ms", took);
                         out.line(&o.end())?;
                         last = Ok(Exit::Ok);
                     }
                     None => {
-                        out.line(&format!("{}: {ms:.3} ms", out.field(&to)))?;
+                        out.line(&format!("{}: {} ms", out.field(&to), json::millis(took)))?;
                         last = Ok(Exit::Ok);
                     }
                     Some(e) => {

@@ -2,6 +2,7 @@
 
 use super::account::Account;
 use super::exit::{Exit, Failure};
+use super::seconds::Seconds;
 use super::terminal::complain;
 use super::{Client, addresses};
 use crate::net::client::wait::{Lines, or, sleep, until};
@@ -83,8 +84,8 @@ pub struct Send {
     repeat: u32,
 
     /// seconds from one time to the next
-    #[argh(option, default = "0.0", arg_name = "seconds")]
-    repeat_delay: f64,
+    #[argh(option, default = "Seconds(Duration::ZERO)", arg_name = "seconds")]
+    repeat_delay: Seconds,
 }
 
 /// Where the texts come from.
@@ -173,8 +174,7 @@ impl Send {
         } else {
             self.message.clone()
         };
-        let delay = Duration::try_from_secs_f64(self.repeat_delay)
-            .map_err(|_| Failure::usage("--repeat-delay is no number of seconds"))?;
+        let Seconds(delay) = self.repeat_delay;
         Ok(Source::Fixed { text, left: self.repeat, delay, next: None })
     }
 }

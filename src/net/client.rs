@@ -7,32 +7,6 @@
 //! What comes from the network is believed as far as it must be: an answer from whom was asked, a
 //! copy of what other sessions of the account do from the account itself, a redirection from a
 //! server that has shown the domain's certificate; and nothing secret is sent before TLS.
-//!
-//! ```
-//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client/loopback.rs"));
-//! use stonechat::client::{Client, Draft, Event, Options};
-//! # use stonechat::client::Security;
-//!
-//! # fn main() -> Result<(), stonechat::client::Error> {
-//! let options = Options::new("juliet@example.org", "pencil")?;
-//! # let options = options.at("127.0.0.1", serve()).security(Security::Plaintext);
-//! let mut client = Client::connect(&options)?;
-//! client.send(&Draft::chat("juliet@example.org", "Note to myself: wherefore?"))?;
-//! loop {
-//!     match client.next_event()? {
-//!         Event::Message(message) => {
-//!             println!("{}: {}", message.from, message.body.unwrap_or_default());
-//! #           assert!(message.from.starts_with("juliet@example.org/"));
-//!             break;
-//!         }
-//!         Event::Closed => break,
-//!         _ => {}
-//!     }
-//! }
-//! client.close();
-//! # Ok(())
-//! # }
-//! ```
 
 mod answer;
 mod dial;

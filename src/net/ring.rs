@@ -30,7 +30,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes read from a socket at once. The buffer belongs to the thread.
-const READ: usize = 64 * 1024;
+const READ: usize = 32 * 1024;
 
 /// A clock that shows less was never set.
 const FLOOR_MS: u64 = super::tls::Clock::BUILD * 1000;

@@ -95,7 +95,7 @@ pub(super) async fn connect(
         };
         let late = async {
             sleep(left).await;
-            Err(Error::Unreachable(format!("{place}: no answer in {:.0} s", left.as_secs_f64())))
+            Err(Error::Unreachable(format!("{place}: no answer in {left:.0?}")))
         };
         match or(opened, late).await {
             Ok(io) => {

@@ -62,11 +62,8 @@ pub(super) async fn arrive(options: &Options, goal: Goal) -> Result<Arrived, Err
     let all = attempts(options, goal, deadline);
     let late = async {
         until(deadline).await;
-        let seconds = options.timeout.as_secs_f64();
-        Err(Error::Unreachable(format!(
-            "{}: no login in {seconds:.0} s; see --timeout",
-            options.jid.domain()
-        )))
+        let seconds = options.timeout;
+        Err(Error::Unreachable(format!("{}: no login in {seconds:.0?}; see --timeout", options.jid.domain())))
     };
     or(all, late).await
 }

@@ -258,7 +258,7 @@ impl Session {
         ended?;
         match pending.and_then(|p| p.answer) {
             Some(answer) => answer.map_err(Error::Stanza),
-            None => Err(Error::TimedOut(format!("no answer in {:.0} s", self.timeout.as_secs_f64()))),
+            None => Err(Error::TimedOut(format!("no answer in {:.0?}", self.timeout))),
         }
     }
 

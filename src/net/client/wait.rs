@@ -1,6 +1,5 @@
 //! What a command line program waits for besides its stream: signals, time, standard input.
 
-pub use async_io::block_on;
 pub use smol::future::or;
 
 use async_signal::Signal;
@@ -8,7 +7,14 @@ use smol::channel::{Receiver, bounded};
 use smol::future;
 use smol::stream::StreamExt as _;
 use std::io::{self, BufRead as _};
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant, SystemTime};
+
+/// Waits for it. The loop that waits is there once for each `R`, not once for each future.
+pub fn block_on<R>(work: impl Future<Output = R>) -> R {
+    let work: Pin<&mut dyn Future<Output = R>> = pin!(work);
+    async_io::block_on(work)
+}
 
 /// Waits so long.
 pub async fn sleep(time: Duration) {
@@ -52,6 +58,8 @@ impl Signals {
         deadline: Option<Instant>,
         work: impl Future<Output = R>,
     ) -> Result<R, Cut> {
+        // Once for each `R`, too.
+        let work: Pin<&mut dyn Future<Output = R>> = pin!(work);
         let signal = async {
             match self.0.next().await {
                 Some(Ok(Signal::Term)) => Err(Cut::Terminate),

@@ -2,7 +2,7 @@
 
 use super::trouble::tamper;
 use super::*;
-use crate::store::schema::{ACCOUNTS_FILE, BULK_FILE};
+use crate::schema::{ACCOUNTS_FILE, BULK_FILE};
 use redb::{Builder, Database};
 use std::os::unix::fs::PermissionsExt;
 

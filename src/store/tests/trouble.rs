@@ -1,7 +1,7 @@
 //! Crashes, disks that fail or are full, and damage.
 
 use super::*;
-use crate::store::schema::ACCOUNTS_FILE;
+use crate::schema::ACCOUNTS_FILE;
 use redb::{BackendError, Database};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicI64};

@@ -1,0 +1,21 @@
+//! All rooms but those that every stanza goes through and the store. They are a crate of their own because a
+//! crate is what the compiler builds for speed or for size (ARCHITECTURE.md, "Sizes"); programs use the
+//! package `stonechat`, which shows them under the same names.
+
+pub mod cli;
+pub mod hub;
+pub mod net;
+pub mod prep;
+pub mod stream;
+pub mod xep;
+
+pub use net::client;
+pub use stonechat_store as store;
+pub use stonechat_wire::{jid, stanza, xml};
+
+// The tests of src/ and those of tests/ share one fake ring, which knows the crate by the name of the package.
+#[cfg(test)]
+extern crate self as stonechat;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod testing;
