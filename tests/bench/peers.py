@@ -34,7 +34,7 @@ def pinned(core, nice=True):
         if nice and SCHED == "fifo":
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5))
         elif nice and SCHED == "nice":
-            os.nice(-15)
+            os.nice(-20)
 
     return be
 
