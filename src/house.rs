@@ -1,15 +1,13 @@
-//! All rooms but those that every stanza goes through and the store. They are a crate of their own because a
+//! The ring, the rooms of the extensions, the command line. They are a crate of their own because a
 //! crate is what the compiler builds for speed or for size (ARCHITECTURE.md, "Sizes"); programs use the
 //! package `stonechat`, which shows them under the same names.
 
 pub mod cli;
-pub mod hub;
 pub mod net;
-pub mod prep;
-pub mod stream;
 pub mod xep;
 
 pub use net::client;
+pub use stonechat_core::{hub, prep, stream};
 pub use stonechat_store as store;
 pub use stonechat_wire::{jid, stanza, xml};
 

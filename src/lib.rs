@@ -35,6 +35,7 @@
 //! # }
 //! ```
 
-pub use stonechat_house::{cli, client, hub, net, prep, stream, xep};
+pub use stonechat_core::{hub, prep, stream};
+pub use stonechat_house::{cli, client, net, xep};
 pub use stonechat_store as store;
 pub use stonechat_wire::{jid, stanza, xml};

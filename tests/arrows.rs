@@ -49,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["jid", "prep", "xml", "stanza", "stream", "hub", "xep", "store", "net"]),
     // The roots of the packages, which only say what is in them.
     ("wire", &[]),
+    ("core", &[]),
     ("house", &[]),
     ("lib", &[]),
     ("main", &[]),

@@ -1,5 +1,5 @@
 //! Seconds as somebody writes them, `2` or `0.5`. Nothing else here would need floating point, whose reading
-//! and printing are 40 KB of the program.
+//! and printing are tens of kilobytes of the program.
 
 use std::str::FromStr;
 use std::time::Duration;

@@ -144,7 +144,7 @@ pub(super) const ACCOUNTS_FILE: Layout = Layout {
         INVITES,
     ],
     steps: &[],
-    cache: 1 << 20,
+    cache: 256 << 10,
     verify: true,
 };
 

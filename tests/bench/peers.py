@@ -34,7 +34,7 @@ def pinned(core, nice=True):
         if nice and SCHED == "fifo":
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5))
         elif nice and SCHED == "nice":
-            os.nice(-15)
+            os.nice(-20)
 
     return be
 
@@ -237,8 +237,11 @@ class Actor:
         def be():
             os.sched_setaffinity(0, {CORES[-1]})
             try:
-                # Some give way to those who measure, so that it is the server that is measured.
-                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5)) if ahead else os.nice(10)
+                # Who measures comes first, so that it is the server that is measured.
+                if ahead:
+                    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5))
+                elif SCHED == "nice":
+                    os.nice(-15)
             except PermissionError:
                 pass
 

@@ -67,7 +67,7 @@ pub struct Options {
 
 impl Options {
     /// Connects as that account (`romeo@example.net`, or with a resource `romeo@example.net/balcony`) with that
-    /// password: TLS is required, and the certificate must be one that the public authorities vouch for.
+    /// password: TLS is required, and the certificate must be one that the authorities vouch for that this machine trusts.
     pub fn new(jid: &str, password: impl Into<String>) -> Result<Options, Error> {
         let mut options = Options::anonymous(jid)?;
         if options.jid.local().is_none() {

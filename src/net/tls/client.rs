@@ -19,13 +19,23 @@ use crate::net::cert::{self, Identity, Pin};
 /// A `--cafile` bundle; Debian's has 220 KB.
 const MAX_BUNDLE: u64 = 8 << 20;
 
+/// Where systems keep the certificates of the authorities that they trust: the first that is there counts.
+/// (Before them OpenSSL's `SSL_CERT_FILE`.)
+const SYSTEM_BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt", // Debian, Arch, Alpine
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora
+    "/etc/pki/tls/certs/ca-bundle.crt",   // Fedora before
+    "/etc/ssl/ca-bundle.pem",             // SUSE
+    "/etc/ssl/cert.pem",                  // OpenWrt, the BSDs
+];
+
 const DAY: i64 = 86_400;
 
 /// Whom the initiating half believes.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// The public authorities, and those in `cafile`; a `cafile` may also hold the server's own
-    /// self-signed certificate.
+    /// The authorities that this machine trusts, and those in `cafile`; a `cafile` may also hold the
+    /// server's own self-signed certificate.
     Roots {
         /// A PEM bundle.
         cafile: Option<PathBuf>,
@@ -119,8 +129,12 @@ impl OurServer {
             Trust::Tofu(file) => Judge::Tofu(file),
             Trust::Insecure => Judge::Insecure,
             Trust::Roots { cafile } => {
-                let mut anchors = webpki_roots::TLS_SERVER_ROOTS.to_vec();
-                let mut exact = Vec::new();
+                let (mut anchors, mut exact) = (Vec::new(), Vec::new());
+                let system = system_bundle();
+                // A machine without is no fault until such an authority is asked for.
+                if let Err(why) = read_bundle(&system, &mut anchors, &mut exact) {
+                    log::debug!("{why}");
+                }
                 if let Some(path) = cafile {
                     read_bundle(&path, &mut anchors, &mut exact)?;
                 }
@@ -185,6 +199,10 @@ impl OurServer {
         })
     }
 
+    fn has_authorities(&self) -> bool {
+        !matches!(&self.judge, Judge::Roots(anchors, _) if anchors.is_empty())
+    }
+
     fn in_time(&self, leaf: &[u8], now: u64, pin: Pin) -> Result<(), Refused> {
         let (not_before, not_after) =
             cert::validity(leaf).ok_or_else(|| Refused::Unreadable("dates".to_owned()))?;
@@ -215,6 +233,7 @@ impl OurServer {
             E::CertNotValidYet { not_before, .. } => self.not_yet(unix(not_before), now, pin),
             E::CaUsedAsEndEntity => Refused::SelfSigned { pin },
             E::UnknownIssuer if cert::self_issued(leaf) => Refused::SelfSigned { pin },
+            E::UnknownIssuer if !self.has_authorities() => Refused::NoAuthorities { pin },
             E::UnknownIssuer => Refused::UnknownIssuer { pin },
             E::RequiredEkuNotFoundContext(_) => Refused::WrongPurpose { pin },
             E::InvalidSignatureForPublicKey => Refused::UnknownIssuer { pin },
@@ -226,6 +245,16 @@ impl OurServer {
 /// Full days, and one for what is begun.
 fn days_between(from: i64, to: i64) -> i64 {
     to.saturating_sub(from).div_euclid(DAY).saturating_add(1)
+}
+
+/// Where this machine's authorities are, or would be.
+fn system_bundle() -> PathBuf {
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
+        return path.into();
+    }
+    let [usual, ..] = SYSTEM_BUNDLES;
+    let there = SYSTEM_BUNDLES.iter().find(|path| Path::new(path).exists());
+    there.copied().unwrap_or(usual).into()
 }
 
 fn read_bundle(

@@ -16,6 +16,11 @@ pub enum Refused {
         /// The pin of the key that was shown.
         pin: Pin,
     },
+    /// An authority has signed it, and this machine knows none.
+    NoAuthorities {
+        /// The pin of the key that was shown.
+        pin: Pin,
+    },
     /// It has signed itself.
     SelfSigned {
         /// The pin of the key that was shown.
@@ -96,6 +101,12 @@ impl fmt::Display for Refused {
             Refused::UnknownIssuer { pin } => write!(
                 f,
                 "certificate from an unknown issuer; if {} is the hub's key, use --pin with it, or --cafile ca.pem, or --tofu",
+                pin_text(pin)
+            ),
+            Refused::NoAuthorities { pin } => write!(
+                f,
+                "this machine has no list of certificate authorities: install ca-certificates, or if {} is the hub's key, \
+                 use --pin with it, or --cafile ca.pem, or --tofu",
                 pin_text(pin)
             ),
             Refused::SelfSigned { pin } => write!(

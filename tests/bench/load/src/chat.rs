@@ -169,7 +169,7 @@ pub fn pairs(net: &mut Net, door: &Door, meter: &Meter, users: &[User], plan: &P
         if !sending && got == sent {
             break;
         }
-        if last.elapsed() > Duration::from_secs(5) {
+        if last.elapsed() > Duration::from_secs(20) {
             lost = sent.iter().sum::<u64>() - total;
             break;
         }

@@ -122,7 +122,7 @@ pub fn feed(net: &mut Net, door: &Door, meter: &Meter, users: &[User], diet: &Di
         }
         turned = now;
         let open = || fates.contains(&Fate::Open);
-        if !sending && ((answered && !open()) || last.elapsed() > Duration::from_secs(10)) {
+        if !sending && ((answered && !open()) || last.elapsed() > Duration::from_secs(20)) {
             break;
         }
     }
