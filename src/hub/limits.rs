@@ -81,6 +81,29 @@ limits! {
     cached_accounts: 256, Size, "accounts", "kept in memory after their last session, for offline delivery";
 }
 
+/// What no option changes: the sizes that measuring has found for the thread, whatever the machine.
+pub mod fixed {
+    /// Bytes read from a socket at once, and as many again for what TLS makes of them. They belong to the
+    /// thread, once, and are resident: 64 did not make a message cheaper, whose window of 20 is 4 KiB.
+    pub const READ: usize = 32 * 1024;
+    /// Reads of one connection in one turn, before others get theirs: a flood fills each of them.
+    pub const READS: usize = 4;
+    /// News of sockets taken from the system at once (12 bytes each); what is more comes at the next turn.
+    pub const EVENTS: usize = 256;
+    /// Bytes that wait for a reader and go out even from inside routing, as long as its socket takes them:
+    /// otherwise a busy turn would look like a slow reader. A quarter of `outbox-bytes`.
+    pub const EARLY_WRITE: usize = 256 * 1024;
+    /// Empty write buffers kept for the next turn; more than 64 readers in one turn are a burst.
+    pub const POOL: usize = 64;
+    /// The largest write buffer that is worth keeping.
+    pub const POOLED: usize = 64 * 1024;
+    /// Connections that the system keeps for us between two looks: a room full of devices comes back at once
+    /// after a power cut.
+    pub const BACKLOG: i32 = 1024;
+    /// Passwords that wait for their keys (5 ms each on a PC); behind that, whoever asks waits outside.
+    pub const DERIVATIONS: usize = 64;
+}
+
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, default, _, unit, why) in TABLE {

@@ -2,6 +2,7 @@
 
 use super::outbox::{Conn, End};
 use super::ring::{Scratch, Shared};
+use crate::hub::limits::fixed;
 use crate::hub::talk::{Input, Now, SessionId};
 use crate::stanza::Stanza;
 use crate::stream::{self, Condition};
@@ -11,9 +12,6 @@ use std::io::{ErrorKind, Read};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-
-/// Reads in one turn before others get theirs.
-const READS: usize = 4;
 
 /// A bound session. Resolves when the connection has to end.
 pub struct Drive {
@@ -80,7 +78,7 @@ impl Drive {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let shared = self.shared.clone();
-        for _ in 0..READS {
+        for _ in 0..fixed::READS {
             if let Some(end) = self.conn.take_end() {
                 return Poll::Ready(end);
             }

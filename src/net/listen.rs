@@ -3,14 +3,11 @@
 use super::c2s::{self, Mode, Place};
 use super::reactor::Socket;
 use super::ring::Shared;
+use crate::hub::limits::fixed::BACKLOG;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
-
-/// Connections that the system keeps for us between two looks; a room full of devices comes back at
-/// once after a power cut.
-const BACKLOG: i32 = 1024;
 
 /// Opens a listener.
 pub fn open(address: SocketAddr) -> io::Result<TcpListener> {

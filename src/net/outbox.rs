@@ -3,6 +3,7 @@
 
 use super::reactor::{Socket, Wait};
 use super::tls::Tls;
+use crate::hub::limits::fixed;
 use crate::hub::talk::{SessionId, Taken};
 use crate::jid::FullJid;
 use crate::stream;
@@ -13,12 +14,6 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::task::Waker;
-
-/// A batch of this size goes out at once even from inside routing, as long as the socket takes it:
-/// otherwise a busy turn would look like a slow reader.
-const EARLY: usize = 256 * 1024;
-/// Buffers kept for the next turn, and the largest that is worth keeping.
-const POOL: (usize, usize) = (64, 64 * 1024);
 
 /// One connection.
 pub struct Conn {
@@ -202,7 +197,7 @@ impl Outbox {
 
     /// Whether `bound` bytes wait already.
     pub fn is_full(&mut self, bound: usize, pool: &mut Pool) -> bool {
-        if self.bytes.len() - self.sent >= EARLY && !self.blocked && !self.held {
+        if self.bytes.len() - self.sent >= fixed::EARLY_WRITE && !self.blocked && !self.held {
             let _ = self.push(pool); // an error shows at the next visit as well
         }
         self.bytes.len() - self.sent >= bound
@@ -272,7 +267,7 @@ impl Outbox {
             due.extend(self.taken.pop_front().map(|(_, then)| then));
         }
         if !open {
-            if self.sent > EARLY {
+            if self.sent > fixed::EARLY_WRITE {
                 self.cut();
             }
             return Flushed::Blocked;
@@ -345,7 +340,7 @@ pub struct Pool {
 
 impl Pool {
     fn keep(&mut self, mut bytes: Vec<u8>) {
-        if self.free.len() < POOL.0 && bytes.capacity() <= POOL.1 {
+        if self.free.len() < fixed::POOL && bytes.capacity() <= fixed::POOLED {
             bytes.clear();
             self.free.push(bytes);
         }

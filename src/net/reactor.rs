@@ -5,6 +5,7 @@
 //! timer for each wait, and hands its turn over to a thread of its own after half a millisecond; with it the
 //! same message takes eight. It serves what is rare: the console, signals, the client half.
 
+use crate::hub::limits::fixed::EVENTS;
 use async_io::Async;
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
@@ -21,8 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// Events taken from the system at once.
-const EVENTS: usize = 256;
+/// No wait is longer: more milliseconds than 31 bits count are not for every kernel.
+const LONGEST: Duration = Duration::from_secs(86_400);
 /// The key of the alarm; no socket has it.
 const ALARM: u64 = u64::MAX;
 
@@ -117,13 +118,8 @@ impl Reactor {
     }
 
     fn wait(&self, events: &mut Vec<epoll::Event>, patience: Option<Duration>) -> io::Result<()> {
-        let timeout = patience.map(|patience| Timespec {
-            // Whole milliseconds, rounded up: that is as fine as epoll counts.
-            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(patience.subsec_nanos().div_ceil(1_000_000))
-                .saturating_mul(1_000_000)
-                .min(999_999_999) as _,
-        });
+        // In whole milliseconds, rounded up: that is as fine as epoll counts.
+        let timeout = patience.and_then(|patience| Timespec::try_from(patience.min(LONGEST)).ok());
         match epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),

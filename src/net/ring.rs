@@ -6,7 +6,7 @@ use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
 use super::reactor::{Reactor, Wait};
 use super::tls::ServerTls;
 use super::work::Workers;
-use crate::hub::limits::Limits;
+use crate::hub::limits::{Limits, fixed};
 use crate::hub::talk::{Derived, Input, Now, Password, SessionId, Sink, Taken, Then};
 use crate::hub::throttle::Throttle;
 use crate::hub::{Hub, Names};
@@ -28,9 +28,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Bytes read from a socket at once. The buffer belongs to the thread.
-const READ: usize = 32 * 1024;
 
 /// A clock that shows less was never set.
 const FLOOR_MS: u64 = super::tls::Clock::BUILD * 1000;
@@ -172,8 +169,8 @@ impl Shared {
             flusher: RefCell::default(),
             behind: RefCell::default(),
             scratch: RefCell::new(Scratch {
-                wire: vec![0; READ].into(),
-                plain: vec![0; READ].into(),
+                wire: vec![0; fixed::READ].into(),
+                plain: vec![0; fixed::READ].into(),
                 scan: Scan::new(),
             }),
             throttle: RefCell::default(),

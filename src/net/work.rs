@@ -1,11 +1,9 @@
 //! Threads for what takes long and needs no disk: key derivation (RFC 5802 §3). Two at most, started
 //! when first needed, with a bounded queue: a flood of logins waits outside.
 
+use crate::hub::limits::fixed;
 use smol::channel::{self, Receiver, Sender};
 use std::cell::Cell;
-
-/// Jobs that may wait; behind that, whoever asks waits to be let in.
-const QUEUE: usize = 64;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -19,7 +17,7 @@ pub struct Workers {
 impl Workers {
     /// No thread yet.
     pub fn new() -> Workers {
-        let (jobs, inbox) = channel::bounded(QUEUE);
+        let (jobs, inbox) = channel::bounded(fixed::DERIVATIONS);
         Workers { jobs, inbox, threads: Cell::new(0) }
     }
 
