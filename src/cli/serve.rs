@@ -3,6 +3,7 @@
 use super::Local;
 use super::exit::{Exit, Failure};
 use super::options::{self, Options};
+use crate::hub::limits::fixed;
 use crate::hub::{Hub, Names};
 use crate::net::cert::{self, Identity};
 use crate::net::reactor::{Reactor, Socket};
@@ -171,7 +172,16 @@ impl Local for Serve {
         let shared = Shared::new(hub, store, tls, settings, ask_clients, &executor, reactor.clone(), started);
         let main = run(shared, flags, options, names, identity, secret);
         // A task like all others: polled when it is woken, not at every turn.
-        let stop = reactor.run(executor.run(executor.spawn(main))).map_err(waiting)?;
+        let main = executor.spawn(main);
+        let turns = async {
+            loop {
+                for _ in 0..fixed::TASKS {
+                    executor.tick().await;
+                }
+                smol::future::yield_now().await;
+            }
+        };
+        let stop = reactor.run(smol::future::or(main, turns)).map_err(waiting)?;
         // With the executor go all tasks, and with the last of them the store, which writes what it
         // has put off and closes its files.
         drop(executor);
