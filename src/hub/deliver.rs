@@ -295,6 +295,8 @@ impl Hub {
     ) {
         let id = self.next_id();
         let mut cut: Vec<Span> = std::mem::take(&mut self.cut);
+        let mut packet = std::mem::take(&mut self.packet);
+        packet.clear();
         let Some(account) = self.account(place).map(|account| account.jid.as_str()) else { return };
         self.forged(stanza, account, &mut cut);
         // Nearly every message is for one session that is all ears: it is stamped where it goes.
@@ -305,15 +307,10 @@ impl Hub {
         {
             self.stamp_message(out, origin, to.as_str(), account, stanza, &cut, &id);
             self.counters.delivered += 1;
-            self.cut = cut;
+            (self.cut, self.packet) = (cut, packet);
             return;
         }
-        let mut packet = std::mem::take(&mut self.packet);
-        packet.clear();
-        if let Some(account) = self.account(place) {
-            let account = account.jid.as_str();
-            self.stamp_message(&mut packet, origin, to.as_str(), account, stanza, &cut, &id);
-        }
+        self.stamp_message(&mut packet, origin, to.as_str(), account, stanza, &cut, &id);
         let (mut taken, mut waits) = (0, false);
         for target in targets {
             if self.stands_behind(*target, place, stanza) {

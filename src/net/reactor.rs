@@ -60,7 +60,7 @@ impl Wake for Alarm {
 
 /// What is known of one socket.
 struct Source {
-    key: Cell<usize>,
+    key: usize,
     /// Its number: what comes late for a socket that is gone is not for the one in its place.
     number: u32,
     readable: Cell<bool>,
@@ -156,17 +156,24 @@ impl Reactor {
     }
 
     fn ring_timers(&self) {
-        let mut timers = self.timers.borrow_mut();
-        if timers.is_empty() {
+        if self.timers.borrow().is_empty() {
             return;
         }
         let now = Instant::now();
-        while let Some(first) = timers.first_entry() {
-            if first.key().0 > now {
-                return;
-            }
-            first.remove().wake();
+        let due = || {
+            let mut timers = self.timers.borrow_mut();
+            let first = timers.first_entry().filter(|first| first.key().0 <= now)?;
+            Some(first.remove())
+        };
+        // Nothing is borrowed while it is woken: that may set or drop a timer.
+        while let Some(waker) = due() {
+            waker.wake();
         }
+    }
+
+    /// A number that no other timer or socket has.
+    fn number(&self) -> u64 {
+        self.next.replace(self.next.get().wrapping_add(1))
     }
 
     /// Waits until then.
@@ -196,11 +203,7 @@ impl Future for Sleep {
         if Instant::now() >= self.at {
             return Poll::Ready(());
         }
-        let number = self.number.unwrap_or_else(|| {
-            let number = self.reactor.next.get();
-            self.reactor.next.set(number.wrapping_add(1));
-            number
-        });
+        let number = self.number.unwrap_or_else(|| self.reactor.number());
         self.number = Some(number);
         self.reactor.timers.borrow_mut().insert((self.at, number), cx.waker().clone());
         Poll::Pending
@@ -226,11 +229,11 @@ impl<T: AsFd> Socket<T> {
     /// Takes a socket in; it is made non-blocking.
     pub fn new(reactor: &Rc<Reactor>, io: T) -> io::Result<Socket<T>> {
         rustix::io::ioctl_fionbio(&io, true)?;
-        let number = reactor.next.get();
-        reactor.next.set(number.wrapping_add(1));
+        let mut sources = reactor.sources.borrow_mut();
+        let place = sources.vacant_entry();
         let source = Rc::new(Source {
-            key: Cell::default(),
-            number: (number & u64::from(u32::MAX >> 1)) as u32,
+            key: place.key(),
+            number: (reactor.number() & u64::from(u32::MAX >> 1)) as u32,
             // The system says so if there is something already.
             readable: Cell::default(),
             writable: Cell::new(true),
@@ -238,11 +241,12 @@ impl<T: AsFd> Socket<T> {
             reader: Cell::default(),
             writers: RefCell::default(),
         });
-        let key = reactor.sources.borrow_mut().insert(source.clone());
-        source.key.set(key);
+        place.insert(source.clone());
+        drop(sources);
         let socket = Socket { io, source, reactor: reactor.clone() };
         use epoll::EventFlags as Is;
-        let data = epoll::EventData::new_u64(u64::from(socket.source.number) << 32 | key as u64);
+        let Source { key, number, .. } = *socket.source;
+        let data = epoll::EventData::new_u64(u64::from(number) << 32 | key as u64);
         epoll::add(&reactor.epoll, &socket.io, data, Is::IN | Is::OUT | Is::RDHUP | Is::ET)?;
         Ok(socket)
     }
@@ -272,7 +276,7 @@ impl<T: AsFd> Socket<T> {
         loop {
             match work(&self.io) {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    self.drained();
+                    self.source.readable.set(false);
                     std::future::poll_fn(|cx| self.poll_readable(cx)).await;
                 }
                 done => return done,
@@ -284,7 +288,7 @@ impl<T: AsFd> Socket<T> {
 impl<T> Drop for Socket<T> {
     fn drop(&mut self) {
         // Closing takes it out of the epoll.
-        self.reactor.sources.borrow_mut().try_remove(self.source.key.get());
+        self.reactor.sources.borrow_mut().try_remove(self.source.key);
     }
 }
 
@@ -297,7 +301,7 @@ where
         match &read {
             // A stream that gives less than it was asked for has no more.
             Ok(n) if *n < buf.len() => self.drained(),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => self.drained(),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => self.source.readable.set(false),
             _ => {}
         }
         read
@@ -306,8 +310,9 @@ where
 
 impl<T> Socket<T> {
     fn noting(&self, wrote: io::Result<usize>) -> io::Result<usize> {
+        // Whoever has closed his half may still read ours; a broken connection does not block, it fails.
         if wrote.as_ref().is_err_and(|e| e.kind() == ErrorKind::WouldBlock) {
-            self.source.writable.set(self.source.ended.get());
+            self.source.writable.set(false);
         }
         wrote
     }
@@ -499,6 +504,25 @@ mod tests {
         drop(emptying.join().unwrap());
     }
 
+    /// The other side has closed its half, and reads nothing: who writes waits, and does not try without end.
+    #[test]
+    fn half_closed_and_full_is_not_room() {
+        let reactor = Reactor::new().unwrap();
+        let (near, far) = sockets(&reactor);
+        far.shutdown(Shutdown::Write).unwrap();
+        let room = async {
+            near.readable().await.unwrap(); // the end has been told
+            while (&near).write(&[0; 65536]).is_ok() {}
+            near.writable().await.unwrap();
+            true
+        };
+        let late = async {
+            reactor.after(Duration::from_millis(50)).await;
+            false
+        };
+        assert!(!reactor.run(or(room, late)).unwrap());
+    }
+
     #[test]
     fn what_comes_late_for_a_socket_that_is_gone_is_not_for_the_next() {
         let reactor = Reactor::new().unwrap();
@@ -509,7 +533,7 @@ mod tests {
         assert!(!events.is_empty());
         drop(near);
         let (next, _far) = sockets(&reactor);
-        assert_eq!(next.source.key.get(), 0);
+        assert_eq!(next.source.key, 0);
         for event in events {
             reactor.happened(event);
         }
