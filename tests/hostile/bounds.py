@@ -241,6 +241,31 @@ def c7_flood(t):
     t.check(f"{n} messages of others, {worst * 1000:.0f} ms at most", worst < 1 and n > 20, f"{n} messages")
 
 
+def c7_half_closed(t):
+    """One that says goodbye, closes its half, and reads nothing of what waits for it: nobody else waits."""
+    for tls in (None, "starttls"):
+        hub = t.other(limits=["close_seconds=2", "outbox_bytes=8000000", NO_DELAY])
+        hub.user("slow", "sender")
+        slow = hub.client(tls)
+        slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.login("slow", PASSWORD, "s")
+        t.keep(slow).online()
+        sender = t.keep(hub.login("sender", "x"))
+        for n in range(240):
+            sender.message(slow.jid, f"{n} {'x' * 40_000}")
+        sender.ping()
+        held = t.files(hub)
+        slow.send("</stream:stream>")
+        # The TCP socket's half only: TLS would wait for an answer, which is behind all else.
+        socket.socket.shutdown(slow.sock, socket.SHUT_WR)
+        time.sleep(0.3)
+        at = time.monotonic()
+        sender.ping()
+        t.check(f"{tls}: others wait {(time.monotonic() - at) * 1000:.0f} ms", time.monotonic() - at < 1)
+        hubs.wait_for("the half-closed connection is gone", lambda: t.files(hub) < held, 8, 0.2)
+        t.check(f"{tls}: it lives, and the connection is gone", hub.alive() and sender.ping() is not None)
+
+
 def c7_what_was_never_written(t):
     """A reader that dies with unread messages takes none with it that the system had not taken."""
     for tls in (None, "starttls"):
