@@ -286,7 +286,7 @@ impl Shared {
     /// Lets run what has waited for bytes to be taken.
     fn run(self: &Rc<Self>, due: Vec<Taken>) {
         for then in due {
-            self.with_hub(|hub, mouth| then(hub, mouth));
+            self.with_hub(|hub, mouth| then(hub, mouth, true));
         }
     }
 
@@ -597,10 +597,12 @@ impl Sink for Mouth<'_> {
         let Some(outbox) = self.ring.outbox(by) else { return };
         if let Some(then) = outbox.when_taken(then) {
             // Already so: but not from inside the hub.
-            let (number, done) = self.wait(Box::new(move |hub, sink, _| then(hub, sink)));
+            let (number, done) = self.wait(Box::new(move |hub, sink, _| then(hub, sink, true)));
             let _ = done.try_send((number, Done::Answer(Answer::Nothing)));
         }
     }
+
+    fn dial(&mut self, _: SessionId, _: u64) {}
 
     fn derive(&mut self, password: Password, then: Derived) {
         let (number, done) = self.wait(Box::new(move |hub, sink, done| {
