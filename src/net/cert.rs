@@ -27,7 +27,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 pub use crate::stream::trust::{Pin, pin_text};
 use x509::Parts;
-pub use x509::{Hash, end_point, names, self_issued, signature_hash, spki, validity};
+pub use x509::{
+    Hash, OtherName, constrains_names, end_point, issued_by, may_sign, names, other_names, self_issued,
+    signature_hash, spki, validity,
+};
 
 /// More addresses than this are not put into the leaf: it has to stay small for small devices.
 const MAX_ADDRESSES: usize = 32;
