@@ -221,7 +221,12 @@ impl Hub {
                 }
                 return;
             };
-            sink.taken(id, Box::new(move |hub, sink| hub.offline_taken(sink, id, place, up_to, count, size)));
+            let taken = move |hub: &mut Hub, sink: &mut dyn Sink, taken| {
+                if taken {
+                    hub.offline_taken(sink, id, place, up_to, count, size);
+                }
+            };
+            sink.taken(id, Box::new(taken));
         });
         self.store_for(sink, id, Vec::new(), ask, then);
     }

@@ -80,8 +80,9 @@ pub enum Input<'a> {
 /// What happens once the store has answered. Everything that promises durability is said here.
 pub type Then = Box<dyn FnOnce(&mut Hub, &mut dyn Sink, Answer)>;
 
-/// What happens once a session's system has taken what was sent.
-pub type Taken = Box<dyn FnOnce(&mut Hub, &mut dyn Sink)>;
+/// What happens once the other side has what was sent: its system has taken it, or with stream management it
+/// has said so. False: it never will, for it is gone; what it has not got was given back before.
+pub type Taken = Box<dyn FnOnce(&mut Hub, &mut dyn Sink, bool)>;
 
 /// A password on its way to its keys, prepared (see [`crate::prep::password`]). It is never printed.
 pub struct Password(pub Box<str>);
@@ -111,8 +112,8 @@ pub trait Sink {
     /// before; then calls `then`.
     fn store(&mut self, changes: Vec<Change>, ask: Ask, then: Then);
 
-    /// Calls `then` once the system has taken all that is now in the session's outbox; never, if
-    /// the session ends before that. (Offline messages are forgotten only then.)
+    /// Calls `then` once the other side has all that is now in the session's outbox, or is gone before
+    /// that. (Offline messages are forgotten only then.)
     fn taken(&mut self, by: SessionId, then: Taken);
 
     /// Has a worker make new keys, with new salts, for a password; then calls `then`. Slow by

@@ -2,6 +2,7 @@
 //! the store. All that is shared between tasks stands in [`Shared`]; no task holds a borrow of it
 //! across an await.
 
+pub use super::kept::TooHigh;
 use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
 use super::reactor::{Reactor, Wait};
 use super::tls::ServerTls;
@@ -286,7 +287,7 @@ impl Shared {
     /// Lets run what has waited for bytes to be taken.
     fn run(self: &Rc<Self>, due: Vec<Taken>) {
         for then in due {
-            self.with_hub(|hub, mouth| then(hub, mouth));
+            self.with_hub(|hub, mouth| then(hub, mouth, true));
         }
     }
 
@@ -358,22 +359,62 @@ impl Shared {
 
     /// What a session that is gone was never sent goes back to the hub, which finds it another way
     /// (RFC 6121 §8.5.3.2.1), so that a connection that dies takes no message with it.
-    pub fn give_back(self: &Rc<Self>, outbox: Outbox) {
-        let (jid, priority) = (outbox.jid.clone(), outbox.priority);
-        let unsent = outbox.unsent();
+    pub fn give_back(self: &Rc<Self>, mut outbox: Outbox) {
+        let (unsent, waiting) = outbox.give_up();
+        if let Some(jid) = &outbox.jid {
+            self.unsent(jid, outbox.priority, &unsent);
+        }
+        for then in waiting {
+            self.with_hub(|hub, mouth| then(hub, mouth, false));
+        }
+    }
+
+    fn unsent(self: &Rc<Self>, jid: &FullJid, priority: Option<i8>, unsent: &[u8]) {
         if unsent.is_empty() {
             return;
         }
         let mut scan = Scan::new();
-        each_stanza(&unsent, |text| {
+        each_stanza(unsent, |text| {
             // All of it has been judged on its way in; with what we have added it may be over a cap.
             if let Ok(text) = scan.element(text, &Scope::default(), &Caps::judged_before())
                 && let Some(stanza) = Stanza::new(text, &scan)
             {
-                self.hear(Input::Unsent { to: &jid, priority, stanza: &stanza });
+                self.hear(Input::Unsent { to: jid, priority, stanza: &stanza });
             }
             true
         });
+    }
+
+    // ---- stream management (XEP-0198), of sessions and of peers ----------------------------------
+
+    /// Keeps what is written from here on until it is acknowledged.
+    pub fn manage(&self, id: SessionId) {
+        if let Some(outbox) = self.ring.borrow_mut().outbox(id) {
+            outbox.manage();
+        }
+    }
+
+    /// The other side has handled `h` stanzas.
+    pub fn acknowledge(self: &Rc<Self>, id: SessionId, h: u32) -> Result<(), TooHigh> {
+        let (mut due, bound) = (Vec::new(), self.limits.borrow().outbox_bytes as usize);
+        let drained = {
+            let mut ring = self.ring.borrow_mut();
+            let Some(outbox) = ring.outbox(id) else { return Ok(()) };
+            if outbox.acknowledge(h, &mut self.pool.borrow_mut(), &mut due)? {
+                self.mark(id);
+            }
+            outbox.has_room(bound) && outbox.was_full()
+        };
+        self.run(due);
+        if drained {
+            self.hear(Input::Drained { session: id });
+        }
+        Ok(())
+    }
+
+    /// The count of the stanzas that were heard on a managed stream; whoever reads it counts.
+    pub fn inbound(&self, id: SessionId) -> Option<Rc<Cell<u32>>> {
+        self.ring.borrow_mut().outbox(id)?.kept().map(|kept| kept.inbound.clone())
     }
 
     /// See [`Outbox::say`].
@@ -389,7 +430,7 @@ impl Shared {
     /// All connections.
     pub fn connected(&self) -> Vec<Rc<Conn>> {
         let mut all = self.early.borrow().clone();
-        all.extend(self.ring.borrow().boxes.iter().flatten().map(|(_, outbox)| outbox.conn.clone()));
+        all.extend(self.ring.borrow().boxes.iter().flatten().filter_map(|(_, outbox)| outbox.conn.clone()));
         all
     }
 
@@ -420,15 +461,17 @@ impl Shared {
     fn flush_once(self: &Rc<Self>) {
         let mut list = std::mem::take(&mut *self.dirty.borrow_mut());
         let (mut due, mut drained) = (Vec::new(), Vec::new());
+        let bound = self.limits.borrow().outbox_bytes as usize;
         for session in &list {
             let mut ring = self.ring.borrow_mut();
             let Some(outbox) = ring.outbox(*session) else { continue };
             match outbox.flush(&mut self.pool.borrow_mut(), &mut due) {
-                Flushed::Clean if outbox.was_full() => drained.push(*session),
+                Flushed::Clean if outbox.has_room(bound) && outbox.was_full() => drained.push(*session),
                 Flushed::Clean => {}
-                Flushed::Dead => outbox.conn.kill(End::Dead),
+                Flushed::Dead => outbox.kill(End::Dead),
                 Flushed::Blocked => {
-                    let (shared, conn, session) = (self.clone(), outbox.conn.clone(), *session);
+                    let Some(conn) = outbox.conn.clone() else { continue };
+                    let (shared, session) = (self.clone(), *session);
                     self.spawn(async move { shared.drain(&conn, session).await });
                 }
             }
@@ -460,6 +503,9 @@ impl Shared {
             let flushed = {
                 let mut ring = self.ring.borrow_mut();
                 let Some(outbox) = ring.outbox(session) else { return };
+                if !outbox.conn.as_ref().is_some_and(|now| Rc::ptr_eq(now, conn)) {
+                    return; // it goes another way now
+                }
                 if ready { outbox.flush_on(&mut self.pool.borrow_mut(), &mut due) } else { Flushed::Dead }
             };
             self.run(due);
@@ -577,7 +623,7 @@ impl Sink for Mouth<'_> {
         if let Some(outbox) = self.ring.outbox(to)
             && outbox.is_full(bound, &mut self.shared.pool.borrow_mut())
         {
-            outbox.conn.kill(end(Condition::ResourceConstraint));
+            outbox.kill(end(Condition::ResourceConstraint));
             return None;
         }
         self.outbox(to)
@@ -597,7 +643,7 @@ impl Sink for Mouth<'_> {
         let Some(outbox) = self.ring.outbox(by) else { return };
         if let Some(then) = outbox.when_taken(then) {
             // Already so: but not from inside the hub.
-            let (number, done) = self.wait(Box::new(move |hub, sink, _| then(hub, sink)));
+            let (number, done) = self.wait(Box::new(move |hub, sink, _| then(hub, sink, true)));
             let _ = done.try_send((number, Done::Answer(Answer::Nothing)));
         }
     }
@@ -629,8 +675,9 @@ impl Sink for Mouth<'_> {
             if let Some(slot) = self.ring.boxes.get_mut(index)
                 && let Some((_, old)) = slot.replace((session.generation, Outbox::new(conn, jid.clone())))
             {
-                let conn = old.conn.clone();
-                *conn.left.borrow_mut() = Some(Box::new(old));
+                if let Some(conn) = old.conn.clone() {
+                    *conn.left.borrow_mut() = Some(Box::new(old));
+                }
             }
             (session, jid.clone())
         });
@@ -647,7 +694,7 @@ impl Sink for Mouth<'_> {
 
     fn close(&mut self, session: SessionId, error: stream::Error) {
         if let Some(outbox) = self.ring.outbox(session) {
-            outbox.conn.kill(End::Error(error));
+            outbox.kill(End::Error(error));
         }
     }
 }

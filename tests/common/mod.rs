@@ -230,7 +230,7 @@ impl World {
             && let Some((by, then)) = self.ring.taken.pop_front()
         {
             if self.ring.outboxes.contains_key(&by) {
-                then(&mut self.hub, &mut self.ring);
+                then(&mut self.hub, &mut self.ring, true);
             }
             return true;
         }
