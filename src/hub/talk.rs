@@ -151,8 +151,8 @@ pub enum Input<'a> {
 /// What happens once the store has answered. Everything that promises durability is said here.
 pub type Then = Box<dyn FnOnce(&mut Hub, &mut dyn Sink, Answer)>;
 
-/// What happens once the other side has what was sent: its word for it with XEP-0198, its system's
-/// without. False: it never will.
+/// What happens once the other side has what was sent: its system has taken it, or with stream management it
+/// has said so. False: it never will, for it is gone; what it has not got was given back before.
 pub type Taken = Box<dyn FnOnce(&mut Hub, &mut dyn Sink, bool)>;
 
 /// A password on its way to its keys, prepared (see [`crate::prep::password`]). It is never printed.
@@ -183,8 +183,8 @@ pub trait Sink {
     /// before; then calls `then`.
     fn store(&mut self, changes: Vec<Change>, ask: Ask, then: Then);
 
-    /// Calls `then` once all that is now in the outbox has been taken, or never will be. (Offline
-    /// messages are forgotten only then.)
+    /// Calls `then` once the other side has all that is now in the session's outbox, or is gone before
+    /// that. (Offline messages are forgotten only then.)
     fn taken(&mut self, by: SessionId, then: Taken);
 
     /// Has a link made for a peer, not before `after_ms` milliseconds have passed; sooner when it was
