@@ -19,6 +19,19 @@ pub(super) struct Header {
 impl Header {
     /// Reads and judges a header: the namespaces (§4.8) and the version (§4.7.5).
     pub fn read(bytes: &[u8], scan: &mut Scan, content: &str) -> Result<Header, Error> {
+        let (header, version) = Header::without_version(bytes, scan, content)?;
+        if !version.is_some_and(|v| is_supported(&v)) {
+            return Err(Condition::UnsupportedVersion.into());
+        }
+        Ok(header)
+    }
+
+    /// The same for a protocol that is older than versions (XEP-0114); the version, if it has one.
+    pub fn without_version(
+        bytes: &[u8],
+        scan: &mut Scan,
+        content: &str,
+    ) -> Result<(Header, Option<Box<str>>), Error> {
         let text = scan.header(bytes, &Caps::default())?;
         // §4.8.1: `stream`, qualified by the one stream namespace, …
         let stream = matches!(scan.ns, Ns::Literal(uri) if uri.of(text) == ns::STREAM);
@@ -40,11 +53,9 @@ impl Header {
             return Err(Condition::InvalidNamespace.into());
         }
         let attr = |name| scan.attr(text, name).map(|raw| unescape(raw).into());
-        let version: Option<Box<str>> = attr("version");
-        if !version.is_some_and(|v| is_supported(&v)) {
-            return Err(Condition::UnsupportedVersion.into());
-        }
-        Ok(Header { to: attr("to"), from: attr("from"), lang: scope.lang.clone(), scope })
+        let header =
+            Header { to: attr("to"), from: attr("from"), lang: scope.lang.clone(), scope: Scope::default() };
+        Ok((Header { scope, ..header }, attr("version")))
     }
 }
 

@@ -28,6 +28,7 @@ macro_rules! conditions {
 }
 
 mod bind;
+pub mod component;
 mod element;
 pub mod error;
 pub mod event;

@@ -6,6 +6,8 @@ pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 pub const CLIENT: &str = "jabber:client";
 /// Server streams (RFC 6120 §4.8.2).
 pub const SERVER: &str = "jabber:server";
+/// XEP-0114: the content namespace of a component's stream.
+pub const COMPONENT: &str = "jabber:component:accept";
 /// `<stream:stream/>`, `<stream:features/>`, `<stream:error/>` (RFC 6120 §4.8.1).
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
 /// Stream error conditions (RFC 6120 §4.9.2).

@@ -230,6 +230,13 @@ const fn hash_name(hash: Hash) -> &'static str {
     }
 }
 
+/// SHA-1, where an old protocol wants it (XEP-0114 §3).
+pub(super) fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let mut out = [0; 20];
+    out.iter_mut().zip(Hash::Sha1.digest(bytes).as_ref()).for_each(|(to, from)| *to = *from);
+    out
+}
+
 /// Base64 as it stands in `<auth/>`, `<challenge/>`, `<response/>` and `<success/>`: no
 /// whitespace, padded, `=` for data of no length (RFC 6120 §6.4.2, §13.9.1).
 pub fn decode(text: &str) -> Result<Vec<u8>, Condition> {
