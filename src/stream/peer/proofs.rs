@@ -101,12 +101,7 @@ impl Proofs {
     }
 
     /// A dialback request that came in; `id` is the stream's, made by us or by them.
-    pub fn request(
-        &mut self,
-        dialback: Dialback,
-        id: &str,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Ask>, Error> {
+    pub fn request(&mut self, dialback: Dialback, id: &str, out: &mut Vec<u8>) -> Result<Option<Ask>, Error> {
         let Dialback { word, from, to, id: about, says } = dialback;
         let Says::Key(key) = says else { return Err(unasked(&from, &to)) };
         if (self.settings.ours)(from.as_str()) {
@@ -115,8 +110,12 @@ impl Proofs {
         }
         match (word, about) {
             (Word::Verify, Some(about)) => Ok(self.asked_about(from, to, about, &key, out)),
-            (Word::Verify, None) => Err(Error::new(error::Condition::InvalidXml).text("a verify without an id")),
-            (Word::Result, _) => Ok(self.shown(Callback { local: to, remote: from, id: id.into(), key }, out)),
+            (Word::Verify, None) => {
+                Err(Error::new(error::Condition::InvalidXml).text("a verify without an id"))
+            }
+            (Word::Result, _) => {
+                Ok(self.shown(Callback { local: to, remote: from, id: id.into(), key }, out))
+            }
         }
     }
 
@@ -201,7 +200,9 @@ impl Proofs {
         out: &mut Vec<u8>,
     ) -> Result<Option<Ask>, Error> {
         // Only what was asked for (threats D1).
-        let Some(at) = self.calls.iter().position(|(l, r)| l == local && r == remote) else { return Ok(None) };
+        let Some(at) = self.calls.iter().position(|(l, r)| l == local && r == remote) else {
+            return Ok(None);
+        };
         self.calls.swap_remove(at);
         let answer = Pair { from: local, to: remote, id: None };
         let (condition, text) = match verdict {
@@ -262,7 +263,9 @@ pub(super) fn unasked(from: &Domain, to: &Domain) -> Error {
 pub(super) fn told(why: &Distrust) -> String {
     match &why.why {
         Why::KeyChanged { .. } => "another key than yours is pinned for your domain here".to_owned(),
-        Why::KeyMissing { .. } => "a key is pinned for your domain here, and you show no certificate".to_owned(),
+        Why::KeyMissing { .. } => {
+            "a key is pinned for your domain here, and you show no certificate".to_owned()
+        }
         Why::NotPinned { .. } => "only servers whose key an operator has pinned are accepted here".to_owned(),
         Why::NoCertificate => "a certificate for your domain is wanted here, and you show none".to_owned(),
         Why::Certificate(why) => format!("your certificate is not accepted here for your domain: {why}"),

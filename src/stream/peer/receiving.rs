@@ -227,10 +227,17 @@ impl Receiving {
 
     // §4: the header
 
-    fn open(&mut self, bytes: &[u8], scan: &mut Scan, login: Option<Rc<Verified>>, out: &mut Vec<u8>) -> Step {
+    fn open(
+        &mut self,
+        bytes: &[u8],
+        scan: &mut Scan,
+        login: Option<Rc<Verified>>,
+        out: &mut Vec<u8>,
+    ) -> Step {
         let header = Header::read(bytes, scan, ns::SERVER)?;
         // §4.7.2, §4.9.3.6: to whom
-        let missing = || Error::new(Condition::ImproperAddressing).text("a header between servers needs a to");
+        let missing =
+            || Error::new(Condition::ImproperAddressing).text("a header between servers needs a to");
         let to = header.to.as_deref().ok_or_else(missing)?;
         let to = Domain::parse(to).ok().filter(|to| (self.settings.ours)(to.as_str()));
         let to = to.ok_or(Condition::HostUnknown)?;
@@ -276,7 +283,8 @@ impl Receiving {
         self.id = self.dice.word().into();
         let from = self.to.as_ref().unwrap_or(&self.settings.domain);
         let to = self.from.as_ref().map(Domain::as_str);
-        Outgoing { from: Some(from.as_str()), to, id: Some(&self.id), lang: language(lang) }.write_server(out);
+        Outgoing { from: Some(from.as_str()), to, id: Some(&self.id), lang: language(lang) }
+            .write_server(out);
         self.answered = true;
     }
 
