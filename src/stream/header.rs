@@ -10,6 +10,8 @@ pub(super) struct Header {
     pub to: Option<Box<str>>,
     /// §4.7.1
     pub from: Option<Box<str>>,
+    /// §4.7.3
+    pub id: Option<Box<str>>,
     /// §4.7.4
     pub lang: Option<Box<str>>,
     /// What it declares for all that follows.
@@ -53,9 +55,8 @@ impl Header {
             return Err(Condition::InvalidNamespace.into());
         }
         let attr = |name| scan.attr(text, name).map(|raw| unescape(raw).into());
-        let header =
-            Header { to: attr("to"), from: attr("from"), lang: scope.lang.clone(), scope: Scope::default() };
-        Ok((Header { scope, ..header }, attr("version")))
+        let (to, from, id, version) = (attr("to"), attr("from"), attr("id"), attr("version"));
+        Ok((Header { to, from, id, lang: scope.lang.clone(), scope }, version))
     }
 }
 
@@ -86,6 +87,19 @@ impl Outgoing<'_> {
         let mut w = Writer::new(out);
         w.xml_declaration();
         w.start("stream:stream").ns(ns::CLIENT).attr("xmlns:stream", ns::STREAM);
+        self.rest(w);
+    }
+
+    /// Writes it, for a server stream. The prefix for dialback says that we know it (XEP-0220 §2.4.1).
+    pub fn write_server(&self, out: &mut Vec<u8>) {
+        let mut w = Writer::new(out);
+        w.xml_declaration();
+        w.start("stream:stream").ns(ns::SERVER).attr("xmlns:stream", ns::STREAM);
+        w.attr("xmlns:db", ns::DIALBACK);
+        self.rest(w);
+    }
+
+    fn rest(&self, mut w: Writer<'_>) {
         w.opt("id", self.id).opt("from", self.from).opt("to", self.to);
         w.attr("version", "1.0").attr("xml:lang", self.lang);
         w.open_tag();

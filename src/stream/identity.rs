@@ -1,6 +1,7 @@
 //! What was proven about the other side of a stream, as types. Each has one constructor, and it
 //! stands beside the code that does the proving.
 
+pub use super::peer::Verified;
 pub use super::sasl::Authenticated;
 
 /// A component that has proven that it knows the secret of its domain (XEP-0114 §3): it may speak for

@@ -90,3 +90,13 @@ pub const OOB: &str = "jabber:x:oob";
 pub const NICK: &str = "http://jabber.org/protocol/nick";
 /// XEP-0004: Data Forms.
 pub const DATA: &str = "jabber:x:data";
+/// XEP-0220: Server Dialback.
+pub const DIALBACK: &str = "jabber:server:dialback";
+/// XEP-0220 §2.4.2: the stream feature.
+pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
+/// XEP-0288: Bidirectional Server-to-Server Connections.
+pub const BIDI: &str = "urn:xmpp:bidi";
+/// XEP-0288: the stream feature.
+pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
+/// XEP-0198: Stream Management.
+pub const SM: &str = "urn:xmpp:sm:3";

@@ -38,7 +38,7 @@ pub enum Hash {
 }
 
 impl Hash {
-    fn hmac(self, key: &[u8], message: &[u8]) -> hmac::Tag {
+    pub(super) fn hmac(self, key: &[u8], message: &[u8]) -> hmac::Tag {
         let algorithm = match self {
             Hash::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             Hash::Sha256 => hmac::HMAC_SHA256,
@@ -46,7 +46,7 @@ impl Hash {
         hmac::sign(&hmac::Key::new(algorithm, key), message)
     }
 
-    fn digest(self, message: &[u8]) -> digest::Digest {
+    pub(super) fn digest(self, message: &[u8]) -> digest::Digest {
         let algorithm = match self {
             Hash::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
             Hash::Sha256 => &digest::SHA256,
