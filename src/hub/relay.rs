@@ -36,7 +36,13 @@ pub(super) fn domain_of(jid: &str) -> &str {
 
 impl Hub {
     /// RFC 6120 §10.4: a stanza for a domain that is not ours, or for a component.
-    pub(super) fn forward(&mut self, sink: &mut dyn Sink, origin: &Origin, to: &Jid<'_>, stanza: &Stanza<'_>) {
+    pub(super) fn forward(
+        &mut self,
+        sink: &mut dyn Sink,
+        origin: &Origin,
+        to: &Jid<'_>,
+        stanza: &Stanza<'_>,
+    ) {
         let component = self.is_component(to.domain());
         // No relay: what comes from a remote server is for us or for a component of ours (threat D7).
         let remote = self.peer_at(origin.session).is_some_and(|peer| !peer.component);
@@ -106,9 +112,12 @@ impl Hub {
     fn no_way(&self, id: SessionId) -> Error {
         let peer = self.peer_at(id);
         match peer.map(|peer| (peer.component, peer.link.get())) {
-            Some((true, _)) => Error::new(Condition::ServiceUnavailable).text("that gateway is not connected"),
+            Some((true, _)) => {
+                Error::new(Condition::ServiceUnavailable).text("that gateway is not connected")
+            }
             Some((_, Link::Waiting { why: Lost::NotFound, .. })) => {
-                Error::new(Condition::RemoteServerNotFound).text("there is no such server, or none to be trusted")
+                Error::new(Condition::RemoteServerNotFound)
+                    .text("there is no such server, or none to be trusted")
             }
             _ => Error::new(Condition::RemoteServerTimeout).text("the other server can't be reached now"),
         }
@@ -130,7 +139,10 @@ impl Hub {
         if straight && let Some(out) = self.door(sink, id) {
             out.extend_from_slice(&packet);
             self.under_way(sink, id, origin.session, size);
-        } else if matches!(self.peer_at(id).map(|p| p.link.get()), Some(Link::Waiting { why: Lost::NotFound, .. })) {
+        } else if matches!(
+            self.peer_at(id).map(|p| p.link.get()),
+            Some(Link::Waiting { why: Lost::NotFound, .. })
+        ) {
             let error = self.no_way(id);
             return bounce(self, sink, origin, stanza, error);
         } else if !self.store_forward(sink, id, origin, to, stanza, &number) {
@@ -210,7 +222,9 @@ impl Hub {
         stanza: &Stanza<'_>,
         number: &str,
     ) -> bool {
-        let Some(packet) = self.stamp_remote(id, origin, to, stanza, Some(number), true) else { return false };
+        let Some(packet) = self.stamp_remote(id, origin, to, stanza, Some(number), true) else {
+            return false;
+        };
         let size = packet.len() as u64;
         let total: u64 = self.all_peers().map(|peer| peer.queued.1).sum();
         let limits = &self.limits;

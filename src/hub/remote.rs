@@ -66,8 +66,9 @@ impl Hub {
         let Some(peer) = self.peer_at(id).filter(|peer| *peer.local == *self.names.domain) else { return };
         let remote = peer.remote.clone();
         for account in self.accounts.iter().flatten() {
-            let available =
-                || account.sessions.iter().filter_map(|id| self.session(*id)).filter(|s| s.presence.is_some());
+            let available = || {
+                account.sessions.iter().filter_map(|id| self.session(*id)).filter(|s| s.presence.is_some())
+            };
             if available().next().is_none() {
                 continue;
             }
@@ -124,7 +125,8 @@ impl Hub {
         let mut domains: Vec<Box<str>> = Vec::new();
         for item in account.roster.values() {
             let domain = domain_of(&item.jid);
-            if !self.is_local(domain) && self.peers.permits(domain) && !domains.iter().any(|d| **d == *domain) {
+            if !self.is_local(domain) && self.peers.permits(domain) && !domains.iter().any(|d| **d == *domain)
+            {
                 domains.push(domain.into());
             }
         }

@@ -10,6 +10,7 @@ mod drive;
 pub mod listen;
 pub mod notify;
 mod outbox;
+pub mod peers;
 pub mod reactor;
 mod register;
 pub mod ring;

@@ -14,9 +14,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use stonechat::hub::limits::Limits;
-use stonechat::hub::talk::{
-    Derived, Input, Lost, Now, Password, SessionId, Sink, Taken, Then, Unreachable,
-};
+use stonechat::hub::talk::{Derived, Input, Lost, Now, Password, SessionId, Sink, Taken, Then, Unreachable};
 use stonechat::hub::{Hub, Names};
 use stonechat::jid::{BareJid, FullJid};
 use stonechat::stanza::{self, Node, Stanza, Tree};
