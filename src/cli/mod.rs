@@ -3,6 +3,7 @@
 mod account;
 mod admin;
 mod args;
+mod component;
 pub mod config;
 mod disco;
 mod exec;
@@ -13,6 +14,7 @@ mod listen;
 mod log;
 pub mod options;
 mod passwd;
+mod peer;
 mod ping;
 mod presence;
 mod register;
@@ -34,6 +36,8 @@ const ALL: &[Command] = &[
     Command::local::<serve::Serve>(),
     Command::local::<admin::User>(),
     Command::local::<admin::Invite>(),
+    Command::local::<peer::Peer>(),
+    Command::local::<component::Component>(),
     Command::local::<admin::Status>(),
     Command::local::<admin::Log>(),
     Command::local::<admin::Backup>(),

@@ -6,6 +6,7 @@ use super::options::{self, Options};
 use crate::hub::limits::fixed;
 use crate::hub::{Hub, Names};
 use crate::net::cert::{self, Identity};
+use crate::net::peers::Peers;
 use crate::net::reactor::{Reactor, Socket};
 use crate::net::ring::{Shared, Stop};
 use crate::net::{self, c2s::Mode, console, listen, notify::Notify, tls::ServerTls};
@@ -27,6 +28,7 @@ use std::time::Instant;
     subcommand,
     name = "serve",
     example = "Start with nothing but this, then add a user from another terminal:\n\n  stonechat serve\n  stonechat user add alice",
+    example = "Other hubs with keys that a person has compared, and no others:\n\n  stonechat serve --s2s-trust pinned",
     example = "A domain of one's own, and people who come with an invitation:\n\n  stonechat serve --domain camp.local --registration invite",
     note = "Every option may stand in a file (--config FILE), one per line: domain camp.local",
     note = "SIGTERM and Ctrl-C end it, SIGHUP reads the file and the certificate again."
@@ -50,16 +52,31 @@ pub struct Serve {
     /// listener that does not require TLS, for devices that can't; repeatable
     #[argh(option, arg_name = "address:port")]
     c2s_plain: Vec<String>,
-    /// listener for other servers (not in this version)
+    /// listener for other servers with STARTTLS (default [::]:5269); repeatable
     #[argh(option, arg_name = "address:port")]
     s2s: Vec<String>,
-    /// listener for other servers with direct TLS (not in this version)
+    /// listener for other servers with direct TLS (default [::]:5270); repeatable
     #[argh(option, arg_name = "address:port")]
     s2s_tls: Vec<String>,
+    /// least that proves another server: pinned (its key), ca (a certificate; default), dialback (its address)
+    #[argh(option, arg_name = "how")]
+    s2s_trust: Option<String>,
+    /// authorities for other servers' certificates, PEM
+    #[argh(option, arg_name = "file")]
+    s2s_ca: Option<String>,
+    /// name server to ask (default: the system's); repeatable
+    #[argh(option, arg_name = "address:port")]
+    dns: Vec<String>,
+    /// other domain to speak to, and no further ones; repeatable
+    #[argh(option, arg_name = "domain")]
+    peer_allow: Vec<String>,
+    /// other domain not to speak to; repeatable
+    #[argh(option, arg_name = "domain")]
+    peer_deny: Vec<String>,
     /// listener for HTTP (not in this version)
     #[argh(option, arg_name = "address:port")]
     http: Vec<String>,
-    /// listener for components (not in this version)
+    /// listener for components, as gateways are; repeatable
     #[argh(option, arg_name = "address:port")]
     component: Vec<String>,
     /// certificate chain of your own, PEM
@@ -92,9 +109,12 @@ pub struct Serve {
     /// no HTTP
     #[argh(switch)]
     no_http: bool,
-    /// no announcement on the local network
+    /// no announcement on the local network, and no search for other hubs there
     #[argh(switch)]
     no_mdns: bool,
+    /// the authorities that this machine trusts count for other servers, too
+    #[argh(switch)]
+    s2s_public_roots: bool,
 }
 
 impl Serve {
@@ -107,6 +127,8 @@ impl Serve {
             ("cert", &self.cert),
             ("key", &self.key),
             ("registration", &self.registration),
+            ("s2s-trust", &self.s2s_trust),
+            ("s2s-ca", &self.s2s_ca),
             ("log", &self.log),
         ];
         flags.extend(one.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
@@ -115,6 +137,7 @@ impl Serve {
             ("no-s2s", self.no_s2s),
             ("no-http", self.no_http),
             ("no-mdns", self.no_mdns),
+            ("s2s-public-roots", self.s2s_public_roots),
         ];
         flags.extend(switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, String::new())));
         let lists = [
@@ -126,6 +149,9 @@ impl Serve {
             ("s2s-tls", &self.s2s_tls),
             ("http", &self.http),
             ("component", &self.component),
+            ("dns", &self.dns),
+            ("peer-allow", &self.peer_allow),
+            ("peer-deny", &self.peer_deny),
             ("admin", &self.admin),
             ("limit", &self.limit),
         ];
@@ -160,7 +186,9 @@ impl Local for Serve {
         fresh.commit()?;
         let now = net::ring::now(started);
         let boot = u32::from_le_bytes(net::random());
-        let hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
+        let mut hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
+        let peers = Peers::load(&store).map_err(|why| Failure::new(Exit::Io, why))?;
+        peers.components.keys().for_each(|domain| hub.set_component(domain, true));
         let settings = settings(&options, &hub, secret);
         let ask_clients = net::ring::certificates_in_use(&store);
         let tls =
@@ -169,7 +197,8 @@ impl Local for Serve {
         let executor = Rc::new(smol::LocalExecutor::new());
         let waiting = |e: std::io::Error| Failure::new(Exit::Internal, format!("waiting for sockets: {e}"));
         let reactor = Reactor::new().map_err(waiting)?;
-        let shared = Shared::new(hub, store, tls, settings, ask_clients, &executor, reactor.clone(), started);
+        let shared =
+            Shared::new(hub, store, peers, tls, settings, ask_clients, &executor, reactor.clone(), started);
         let main = run(shared, flags, options, names, identity, secret);
         // A task like all others: polled when it is woken, not at every turn.
         let main = executor.spawn(main);

@@ -116,6 +116,8 @@ pub mod fixed {
     pub const RECENT: usize = 4096;
     /// Passwords that wait for their keys (5 ms each on a PC); behind that, whoever asks waits outside.
     pub const DERIVATIONS: usize = 64;
+    /// Other domains that `peer list` remembers the last word of; strangers can make any number known.
+    pub const PEERS_SHOWN: usize = 1000;
 }
 
 impl fmt::Display for Limits {

@@ -11,6 +11,7 @@ mod kept;
 pub mod listen;
 pub mod notify;
 mod outbox;
+pub mod peers;
 pub mod reactor;
 mod register;
 pub mod ring;

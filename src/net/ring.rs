@@ -4,6 +4,7 @@
 
 pub use super::kept::TooHigh;
 use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
+use super::peers::Peers;
 use super::reactor::{Reactor, Wait};
 use super::tls::ServerTls;
 use super::work::Workers;
@@ -85,6 +86,8 @@ pub struct Shared {
     pub throttle: RefCell<Throttle>,
     /// The store.
     pub store: Store,
+    /// What is settled about other domains, components, and how the streams to them are doing.
+    pub peers: RefCell<Peers>,
     /// Threads for key derivation.
     pub workers: Workers,
     /// TLS for incoming connections.
@@ -150,6 +153,7 @@ impl Shared {
     pub fn new(
         hub: Hub,
         store: Store,
+        peers: Peers,
         tls: ServerTls,
         settings: stream::Settings,
         ask_clients: Arc<AtomicBool>,
@@ -181,6 +185,7 @@ impl Shared {
             }),
             throttle: RefCell::default(),
             store,
+            peers: RefCell::new(peers),
             workers: Workers::new(),
             tls,
             ask_clients,
