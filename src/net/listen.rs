@@ -3,7 +3,9 @@
 use super::c2s::{self, Mode, Place};
 use super::reactor::Socket;
 use super::ring::Shared;
+use super::s2s;
 use crate::hub::limits::fixed::BACKLOG;
+use rustix::fd::AsFd;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -30,6 +32,10 @@ pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, mode: Mod
                     continue;
                 };
                 match Socket::new(&shared.reactor, io) {
+                    Ok(io) if matches!(mode, Mode::S2s | Mode::S2sDirect) => {
+                        let direct = mode == Mode::S2sDirect;
+                        shared.spawn(s2s::serve(shared.clone(), io, peer, direct, place));
+                    }
                     Ok(io) => shared.spawn(c2s::serve(shared.clone(), io, peer, mode, place)),
                     Err(e) => log::error!("{peer}: {e}"),
                 }
@@ -47,7 +53,7 @@ pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, mode: Mod
 
 /// What we want of every socket: small writes at once, and the system notices a peer that vanished,
 /// so that an idle connection costs us no timer. What is accepted inherits it (tcp(7)).
-fn settle(io: &TcpListener) {
+pub(super) fn settle(io: &impl AsFd) {
     use rustix::net::sockopt;
     let _ = sockopt::set_tcp_nodelay(io, true);
     let _ = sockopt::set_socket_keepalive(io, true);
