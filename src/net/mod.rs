@@ -3,6 +3,7 @@
 pub mod c2s;
 pub mod cert;
 pub mod client;
+pub mod component;
 pub mod console;
 pub mod desk;
 pub mod dns;
