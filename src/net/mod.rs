@@ -8,6 +8,7 @@ pub mod desk;
 pub mod dns;
 mod drive;
 pub mod listen;
+pub mod mdns;
 pub mod notify;
 mod outbox;
 pub mod reactor;
