@@ -10,6 +10,7 @@ pub mod dns;
 mod drive;
 mod kept;
 pub mod listen;
+pub mod mdns;
 pub mod notify;
 mod outbox;
 pub mod peers;
