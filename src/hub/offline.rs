@@ -3,7 +3,7 @@
 
 use super::account::Account;
 use super::deliver::answerable;
-use super::talk::{SessionId, Sink, Then};
+use super::talk::{SessionId, Sink, Taken, Then};
 use super::{Hub, Origin, bounce, jid};
 use crate::jid::{FullJid, Jid};
 use crate::stanza::{Condition, Error, Kind, Stanza};
@@ -221,7 +221,12 @@ impl Hub {
                 }
                 return;
             };
-            sink.taken(id, Box::new(move |hub, sink| hub.offline_taken(sink, id, place, up_to, count, size)));
+            let then: Taken = Box::new(move |hub, sink, taken| {
+                if taken {
+                    hub.offline_taken(sink, id, place, up_to, count, size);
+                }
+            });
+            sink.taken(id, then);
         });
         self.store_for(sink, id, Vec::new(), ask, then);
     }

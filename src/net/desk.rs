@@ -371,6 +371,8 @@ impl Sink for Alone<'_> {
 
     fn taken(&mut self, _: SessionId, _: Taken) {}
 
+    fn dial(&mut self, _: SessionId, _: u64) {}
+
     fn derive(&mut self, _: Password, _: Derived) {}
 
     fn bound(&mut self, _: u64, _: Result<(SessionId, &FullJid), stanza::Error>) {}

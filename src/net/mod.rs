@@ -7,6 +7,7 @@ pub mod console;
 pub mod desk;
 pub mod dns;
 mod drive;
+mod kept;
 pub mod listen;
 pub mod notify;
 mod outbox;

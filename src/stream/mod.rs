@@ -39,6 +39,7 @@ mod receiving;
 pub mod sasl;
 pub mod secret;
 mod starttls;
+pub mod trust;
 
 pub use error::{Condition, Error};
 pub use event::{
