@@ -5,12 +5,19 @@ ours on loopback addresses of their own.
 the machine: the DNS server knows the names that it was told and says of all others that they do not exist.
 """
 
+import base64
+import hashlib
 import itertools
+import json
 import os
 import pwd
 import shutil
+import socket
+import ssl
+import struct
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -183,6 +190,19 @@ def tool(name):
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") or name
 
 
+def pin_of_cert(pem):
+    """The pin of a certificate's key: SHA-256 of its SubjectPublicKeyInfo (RFC 7469 §2.4)."""
+    key = subprocess.run(["openssl", "x509", "-noout", "-pubkey"], input=pem, capture_output=True, check=True).stdout
+    der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "der"], input=key, capture_output=True, check=True).stdout
+    return "sha256:" + base64.b64encode(hashlib.sha256(der).digest()).decode()
+
+
+def pin_of(ip, port, name):
+    ctx = ssl._create_unverified_context()
+    with socket.create_connection((ip, port), 5) as s, ctx.wrap_socket(s, server_hostname=name) as t:
+        return pin_of_cert(ssl.DER_cert_to_PEM_cert(t.getpeercert(True)).encode())
+
+
 class Peer(Server):
     """Prosody or ejabberd as the server of a domain."""
 
@@ -209,6 +229,10 @@ class Peer(Server):
                 c.secure()
                 c.iq("set", f"<query xmlns='{REGISTER}'><username>{n}</username><password>{escape(PASSWORD)}</password></query>")
         return self
+
+    @property
+    def pin(self):
+        return pin_of_cert(Path(self.cert).read_bytes())
 
     def login(self, user, resource=None, online=False):
         c = xmpp.Client((self.ip, 5222), self.domain, "starttls").login(user, PASSWORD, resource)
@@ -250,6 +274,16 @@ class FederatedHub(Hub):
     def peers(self):
         """`peer list`, as people see it."""
         return self.run("peer", "list", check=False).stdout
+
+    def peer(self, domain):
+        """What `peer list --json` says of a domain."""
+        lines = self.run("peer", "list", "--json", check=False).stdout.splitlines()
+        return next((p for p in map(json.loads, lines) if p.get("domain") == domain), {})
+
+    @property
+    def pin(self):
+        """`sha256:…` of its key."""
+        return pin_of(*self.where("c2s-tls"), self.domain)
 
     def log(self):
         return self.text()
@@ -313,3 +347,79 @@ class Net:
         shutil.rmtree(self.dir, ignore_errors=True)
         if wrong and kind is None:
             raise wrong[0]
+
+
+class Proxy:
+    """A cable that can be cut: what connects to it is connected to `target`."""
+
+    def __init__(self, target):
+        self.target, self.ip = target, place()
+        self.port, self.listener, self.pairs, self.silent, self.lock = target[1], None, [], False, threading.Lock()
+        self.heal()
+
+    @property
+    def address(self):
+        return f"{self.ip}:{self.port}"
+
+    def heal(self):
+        self.silent = False
+        if self.listener is None:
+            self.listener = socket.create_server((self.ip, self.port), backlog=50)
+            threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+
+    def cut(self):
+        """Everything is closed, and nothing is accepted."""
+        listener, self.listener = self.listener, None
+        if listener:
+            # An accept(2) under way would keep it open.
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        self.drop()
+
+    def drop(self):
+        """What is connected is reset."""
+        with self.lock:
+            pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            for s in pair:
+                try:
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+                s.close()
+
+    def mute(self):
+        """Nothing is closed, but nothing comes through any more: a cable that somebody stepped on."""
+        self.silent = True
+
+    def _accept(self, listener):
+        while True:
+            try:
+                s, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                t = socket.create_connection(self.target, 5)
+            except OSError:
+                s.close()
+                continue
+            with self.lock:
+                self.pairs.append((s, t))
+            for one, other in ((s, t), (t, s)):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
+
+    def _copy(self, one, other):
+        try:
+            while data := one.recv(65536):
+                if not self.silent:
+                    other.sendall(data)
+            if not self.silent:
+                other.shutdown(socket.SHUT_WR)
+        except OSError:
+            for s in (one, other):
+                try:
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass

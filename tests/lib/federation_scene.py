@@ -249,12 +249,10 @@ class Federation(Scene):
 
     def listed(self):
         """What the operator sees."""
-        said = self.ours.peers()
-        line = next((l for l in said.splitlines() if self.theirs.domain in l), "")
-        self.check("`peer list` names the peer", bool(line), said)
-        self.check(f"and how it was trusted: {self.ours.trust}", self.ours.trust in said, said)
-        p = self.ours.run("peer", "list", "--json", check=False)
-        self.check("`peer list --json` too", p.returncode == 0 and self.theirs.domain in p.stdout and self.ours.trust in p.stdout, p.stdout + p.stderr)
+        self.check("`peer list` names the peer", self.theirs.domain in self.ours.peers(), self.ours.peers())
+        p = self.ours.peer(self.theirs.domain)
+        self.check(f"and how it was trusted: {self.ours.trust}", p.get("trusted") == self.ours.trust, str(p))
+        self.check("and how it was found: by DNS", p.get("found") == "dns", str(p))
         p = self.ours.run("status", check=False)
         self.check("`status` speaks of it", p.returncode == 0 and self.theirs.domain in p.stdout, p.stdout + p.stderr)
 
@@ -271,8 +269,8 @@ class Federation(Scene):
             a.message(bare(self.romeo.jid), f"kept {n}")
         self.check("the sender hears of no error", not any(name(e) == "message" for e in a.quiet(2)))
         self.refused("a request is not kept", a, f"<query xmlns='{DISCO}'/>", self.theirs.domain, *GONE, seconds=30)
-        said = self.ours.peers()
-        self.check("`peer list` says how many wait", "20" in said, said)
+        p = self.ours.peer(self.theirs.domain)
+        self.check("`peer list` says how many wait, and why", p.get("queued") == 20 and p.get("error"), str(p))
         self.theirs.start()
         self.romeo = self.theirs.login("romeo", "orchard", online=True)
         got, el = [], None
