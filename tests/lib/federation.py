@@ -208,11 +208,12 @@ class Peer(Server):
 
     def __init__(self, net, kind, trust="dialback", direct=False, domain=None, loglevel="info", more="", srv=True, starttls=True,
                  encrypted=True, certify=None):
+        # "either": it has a certificate of the authority and does not insist on the other's.
         ca, ip, domain = trust == "ca", place(), domain or f"{kind}.test"
         net.domain(domain, ip, 5269 if starttls else None, 5270 if direct else None, srv)
         words = {"ca": net.authority.cert, "dns_ip": net.dns.ip, "dns_port": net.dns.port, "more": more, "loglevel": loglevel,
                  "encrypted": str(encrypted).lower(), "inetrc": net.inetrc, "domain": domain, "ip": ip,
-                 "certify": certify or (net.authority.issue if ca else self_signed)}
+                 "certify": certify or (self_signed if trust == "dialback" else net.authority.issue)}
         if kind == "prosody":
             words |= {"secure": str(ca).lower(), "dialback": "" if ca else '"dialback"', "direct_port": "5270" if direct else "",
                       "template": PROSODY}
