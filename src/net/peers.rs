@@ -6,9 +6,11 @@ use super::cert::{self, Pin};
 use super::ring::Shared;
 use crate::hub::peer::Link as Way;
 use crate::hub::talk::Input;
+use crate::hub::talk::Sink as _;
 use crate::hub::{Hub, limits::fixed};
 use crate::store::Store;
 use crate::store::change::{Answer, Ask, Forwards, PeerRecord, PeerSource};
+use crate::stream;
 use crate::stream::trust::Trusted;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -306,7 +308,14 @@ pub fn changed(shared: &Rc<Shared>, domain: &str) {
 /// A component may attach, under another secret perhaps, or no longer.
 pub fn component_changed(shared: &Rc<Shared>, domain: &str) {
     let is = shared.peers.borrow().components.contains_key(domain);
-    shared.with_hub(|hub, _| hub.set_component(domain, is));
+    shared.with_hub(|hub, sink| {
+        hub.set_component(domain, is);
+        // Whoever is attached has proven what is no longer good.
+        if let Some(attached) = hub.find_peer(&hub.names.domain.clone(), domain) {
+            let why = if is { stream::Condition::Reset } else { stream::Condition::HostGone };
+            sink.close(attached, stream::Error::new(why));
+        }
+    });
 }
 
 /// Who is to be seen on the local network.
