@@ -2,14 +2,16 @@
 
 use super::Local;
 use super::exit::{Exit, Failure};
+use super::federate;
 use super::options::{self, Options};
 use crate::hub::limits::fixed;
 use crate::hub::{Hub, Names};
 use crate::net::cert::{self, Identity};
+use crate::net::listen::{self, Door};
 use crate::net::peers::Peers;
 use crate::net::reactor::{Reactor, Socket};
 use crate::net::ring::{Shared, Stop};
-use crate::net::{self, c2s::Mode, console, listen, notify::Notify, tls::ServerTls};
+use crate::net::{self, c2s::Mode, console, notify::Notify, tls::ServerTls};
 use crate::store::{self, Store};
 use crate::stream::{Condition, Settings};
 use crate::xep;
@@ -189,7 +191,7 @@ impl Local for Serve {
         let mut hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
         let mut peers = Peers::load(&store).map_err(|why| Failure::new(Exit::Io, why))?;
         peers.own = Some(identity.spki_sha256);
-        peers.components.keys().for_each(|domain| hub.set_component(domain, true));
+        federate::permit(&mut hub, &options, &peers);
         let settings = settings(&options, &hub, secret);
         let ask_clients = net::ring::certificates_in_use(&store);
         let tls =
@@ -236,11 +238,15 @@ async fn run(
         .map_err(|e| Failure::new(Exit::Io, format!("signals: {e}")))?;
     shared.spawn_vital(shared.clone().flush_for_ever());
     shared.spawn_vital(shared.clone().finish_for_ever());
-    let lists =
-        [(Mode::Starttls, &options.c2s), (Mode::Direct, &options.c2s_tls), (Mode::Plain, &options.c2s_plain)];
+    let lists = [
+        (Door::Clients(Mode::Starttls), &options.c2s),
+        (Door::Clients(Mode::Direct), &options.c2s_tls),
+        (Door::Clients(Mode::Plain), &options.c2s_plain),
+        (Door::Components, &options.component),
+    ];
     let mut open = Vec::new();
     let asked = lists.iter().any(|(_, l)| l.iter().any(|a| !options.defaults.contains(a)));
-    for (mode, addresses) in lists {
+    for (door, addresses) in lists {
         for address in addresses {
             let listener = match listener(*address) {
                 Ok(listener) => listener,
@@ -251,16 +257,17 @@ async fn run(
                 Err(why) => return Err(why),
             };
             let at = listener.local_addr().unwrap_or(*address);
-            open.push((mode, at));
+            open.push((door, at));
             let listener = Socket::new(&shared.reactor, listener)
                 .map_err(|e| Failure::new(Exit::Io, format!("listening on {at}: {e}")))?;
-            shared.spawn_vital(listen::accept(shared.clone(), listener, mode));
+            shared.spawn_vital(listen::accept(shared.clone(), listener, door));
         }
     }
     let control = console::open(&options.data).map_err(|e| {
         Failure::new(Exit::Io, format!("{}: {e}", options.data.join(console::NAME).display()))
     })?;
     shared.spawn_vital(console::serve(shared.clone(), control));
+    federate::start(&shared).await?;
     greet(&names, &open, &identity, &options.data);
     let notify = Notify::from_env();
     notify.say("READY=1");
@@ -519,7 +526,7 @@ fn leave_files(options: &mut Options, files: u64) {
 }
 
 /// What a person needs on the first evening.
-fn greet(names: &Names, open: &[(Mode, SocketAddr)], identity: &Identity, data: &Path) {
+fn greet(names: &Names, open: &[(Door, SocketAddr)], identity: &Identity, data: &Path) {
     let domain = &names.domain;
     let mut out = std::io::stdout().lock();
     let mut line = |text: String| {
@@ -527,11 +534,12 @@ fn greet(names: &Names, open: &[(Mode, SocketAddr)], identity: &Identity, data: 
     };
     line(format!("Stonechat {} serves {domain}", env!("CARGO_PKG_VERSION")));
     line(format!("  address      NAME@{domain}"));
-    for (mode, at) in open {
-        let how = match mode {
-            Mode::Starttls => "STARTTLS",
-            Mode::Direct => "direct TLS",
-            Mode::Plain => "TLS NOT REQUIRED",
+    for (door, at) in open {
+        let how = match door {
+            Door::Clients(Mode::Starttls) => "STARTTLS",
+            Door::Clients(Mode::Direct) => "direct TLS",
+            Door::Clients(Mode::Plain) => "TLS NOT REQUIRED",
+            Door::Components => "components",
         };
         line(format!("  listens      {at} ({how})"));
     }
