@@ -189,7 +189,8 @@ impl Local for Serve {
         let now = net::ring::now(started);
         let boot = u32::from_le_bytes(net::random());
         let mut hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
-        let peers = Peers::load(&store).map_err(|why| Failure::new(Exit::Io, why))?;
+        let mut peers = Peers::load(&store).map_err(|why| Failure::new(Exit::Io, why))?;
+        peers.own = Some(identity.spki_sha256);
         federate::permit(&mut hub, &options, &peers);
         let settings = settings(&options, &hub, secret);
         let ask_clients = net::ring::certificates_in_use(&store);
@@ -339,6 +340,7 @@ fn reload(
     let names = shared.with_hub(|hub, _| hub.names.clone());
     let identity = identity(&options, &names)?;
     shared.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
+    shared.peers.borrow_mut().own = Some(identity.spki_sha256);
     shared.store.set_max_accounts(options.limits.accounts);
     let settings = shared.with_hub(|hub, _| settings(&options, hub, secret));
     shared.reload(options.limits.clone(), names, settings);

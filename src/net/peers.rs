@@ -113,6 +113,8 @@ pub struct Peers {
     pub components: HashMap<Box<str>, Box<str>>,
     /// See [`Peers::note`].
     pub live: HashMap<Box<str>, Live>,
+    /// The hub's own key, to be shown to others. Written at the start and at a reload.
+    pub own: Option<Pin>,
 }
 
 impl Peers {
