@@ -2,10 +2,16 @@
 
 use super::exit::{Exit, Failure};
 use super::options::Options;
-use crate::hub::Hub;
+use crate::hub::talk::Input;
+use crate::hub::{Hub, Names};
+use crate::net::c2s::Mode;
+use crate::net::cert::Identity;
+use crate::net::listen::Door;
+use crate::net::mdns::{self, Kind};
 use crate::net::peers::Peers;
 use crate::net::ring::Shared;
 use crate::store::change::{Answer, Ask};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// Whom the hub may speak to, from the options and from what the store has.
@@ -29,4 +35,28 @@ pub async fn start(shared: &Rc<Shared>) -> Result<(), Failure> {
         Answer::Failed(why) => Err(Failure::new(Exit::Io, why)),
         _ => Ok(()),
     }
+}
+
+/// Tells the local network that we are here, and looks who else is. What is seen is a hint where to dial, and no
+/// more (threat I1).
+pub fn announce(
+    shared: &Rc<Shared>,
+    names: &Names,
+    identity: &Identity,
+    open: &[(Door, SocketAddr)],
+) -> Option<Rc<mdns::Service>> {
+    let kind = |door: &Door| match door {
+        Door::Clients(Mode::Starttls) => Some(Kind::Client),
+        Door::Clients(Mode::Direct) => Some(Kind::ClientTls),
+        _ => None,
+    };
+    let listeners = open.iter().filter_map(|(door, at)| Some((kind(door)?, *at))).collect();
+    let config = mdns::Config::new(&names.domain, identity.spki_sha256, listeners);
+    let told = shared.clone();
+    let appeared = Rc::new(move |domain: &str| told.hear(Input::Sighted { domain }));
+    let records = shared.peers.borrow().records.keys().cloned().collect::<Vec<_>>();
+    shared.sightings.borrow_mut().pinned(records.iter().map(|domain| &**domain));
+    let service = mdns::Service::open(&shared.reactor, config, shared.sightings.clone(), appeared)?;
+    shared.spawn(service.clone().run());
+    Some(service)
 }

@@ -8,6 +8,7 @@ use crate::hub::limits::fixed;
 use crate::hub::{Hub, Names};
 use crate::net::cert::{self, Identity};
 use crate::net::listen::{self, Door};
+use crate::net::mdns::Sightings;
 use crate::net::peers::Peers;
 use crate::net::reactor::{Reactor, Socket};
 use crate::net::ring::{Shared, Stop};
@@ -200,8 +201,19 @@ impl Local for Serve {
         let executor = Rc::new(smol::LocalExecutor::new());
         let waiting = |e: std::io::Error| Failure::new(Exit::Internal, format!("waiting for sockets: {e}"));
         let reactor = Reactor::new().map_err(waiting)?;
-        let shared =
-            Shared::new(hub, store, peers, tls, settings, ask_clients, &executor, reactor.clone(), started);
+        let sightings = Sightings::new(&names.domain, identity.spki_sha256);
+        let shared = Shared::new(
+            hub,
+            store,
+            peers,
+            sightings,
+            tls,
+            settings,
+            ask_clients,
+            &executor,
+            reactor.clone(),
+            started,
+        );
         let main = run(shared, flags, options, names, identity, secret);
         // A task like all others: polled when it is woken, not at every turn.
         let main = executor.spawn(main);
@@ -268,6 +280,7 @@ async fn run(
     })?;
     shared.spawn_vital(console::serve(shared.clone(), control));
     federate::start(&shared).await?;
+    let mdns = options.mdns.then(|| federate::announce(&shared, &names, &identity, &open)).flatten();
     greet(&names, &open, &identity, &options.data);
     let notify = Notify::from_env();
     notify.say("READY=1");
@@ -284,6 +297,9 @@ async fn run(
     let stop = wait(&shared, &mut signals, &flags, &options, &notify, secret).await?;
     notify.say("STOPPING=1");
     log::info!("stopping");
+    if let Some(mdns) = mdns {
+        mdns.goodbye();
+    }
     close(&shared, &options.data).await;
     Ok(stop)
 }

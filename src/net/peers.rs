@@ -321,8 +321,15 @@ pub fn component_changed(shared: &Rc<Shared>, domain: &str) {
 }
 
 /// Who is to be seen on the local network.
-pub fn seen(_shared: &Rc<Shared>) -> Vec<Seen> {
-    Vec::new()
+pub fn seen(shared: &Rc<Shared>) -> Vec<Seen> {
+    let list = shared.sightings.borrow().list();
+    let here = list.into_iter().filter(|one| !one.gone);
+    here.map(|one| Seen {
+        domain: one.domain.as_str().into(),
+        pin: one.pin,
+        address: one.addresses.first().map(|address| address.to_string().into()),
+    })
+    .collect()
 }
 
 const NO_PAIRING: &str = "pairing is not possible in this version; carry the key over yourself: stonechat peer add DOMAIN --pin sha256:…";
