@@ -8,6 +8,7 @@ pub mod config;
 mod disco;
 mod exec;
 pub mod exit;
+mod federate;
 mod iq;
 mod json;
 mod listen;

@@ -1,12 +1,13 @@
 //! The operator's commands about other hubs and servers.
 
 use super::Local;
-use super::admin::{data, human, order, say};
+use super::admin::{data, human, order, qr, say};
 use super::exit::{Exit, Failure};
 use super::json;
 use super::terminal::Out;
 use argh::{ArgsInfo, FromArgs};
 use std::borrow::Cow;
+use std::io::IsTerminal;
 
 /// Manage what is known of other hubs and servers.
 #[derive(FromArgs, ArgsInfo)]
@@ -14,10 +15,10 @@ use std::borrow::Cow;
     subcommand,
     name = "peer",
     example = "Two hubs on one network; the same at both, within some minutes:\n\n  stonechat peer list\n  stonechat peer pair boat.local\n  stonechat peer accept boat.local",
-    example = "The other hub's key, carried over by hand, and where the hub is:\n\n  stonechat peer add boat.local --pin sha256:… --address 10.0.0.7:5269",
+    example = "A key carried over by hand, from peer key there to here, and where that hub is:\n\n  stonechat peer key\n  stonechat peer add boat.local --pin sha256:… --address 10.0.0.7:5269",
     example = "The other hub has a new key, and its people say that this is right:\n\n  stonechat peer repair boat.local",
     note = "Servers that have a certificate and a name in the DNS need none of this.",
-    note = "All but pair and accept work when the hub does not run, too."
+    note = "All but pair, accept and key work when the hub does not run, too."
 )]
 pub struct Peer {
     #[argh(subcommand)]
@@ -31,6 +32,7 @@ enum What {
     List(List),
     Pair(Pair),
     Accept(Accept),
+    Key(Key),
     Remove(Remove),
     Repair(Repair),
 }
@@ -45,7 +47,7 @@ struct Add {
     /// where it is; else it is looked for
     #[argh(option, arg_name = "host:port")]
     address: Option<String>,
-    /// its key: sha256:…, as the other hub shows it at its start; no other key is taken from then on
+    /// its key: sha256:…, as peer key shows it there; no other key is taken from then on
     #[argh(option, arg_name = "key")]
     pin: Option<String>,
     /// the hub's data directory
@@ -87,6 +89,18 @@ struct Accept {
     /// the code that the other hub has shown
     #[argh(positional)]
     code: Option<String>,
+    /// the hub's data directory
+    #[argh(option, arg_name = "dir")]
+    data: Option<String>,
+}
+
+/// Show this hub's key, to be said at another: as the words to type there.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "key")]
+struct Key {
+    /// as a QR code, too
+    #[argh(switch)]
+    qr: bool,
     /// the hub's data directory
     #[argh(option, arg_name = "dir")]
     data: Option<String>,
@@ -143,6 +157,15 @@ impl Local for Peer {
             What::Accept(a) => {
                 let code = a.code.unwrap_or_default();
                 say(&order(&data(a.data), None, &["peer", "accept", &a.domain, &code])?)
+            }
+            What::Key(k) => {
+                let reply = order(&data(k.data), None, &["peer", "key"])?;
+                let (domain, pin) = reply.split_once('\t').unwrap_or((&reply, ""));
+                let text = format!("stonechat peer add {domain} --pin {pin}");
+                if k.qr {
+                    Out::new(false).line(&qr(&text, std::io::stdout().is_terminal()))?;
+                }
+                say(&text)
             }
             What::Remove(r) => say(&order(&data(r.data), None, &["peer", "remove", &r.domain])?),
             What::Repair(r) => say(&order(&data(r.data), None, &["peer", "repair", &r.domain])?),

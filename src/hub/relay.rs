@@ -516,7 +516,7 @@ impl Hub {
         self.with_account(sink, &local, move |hub, sink, place| {
             let account = place.and_then(|place| hub.account(place)).map(|account| account.id);
             let ask = match account {
-                Some(account) if again => Ask::OfflineHas { account, id: number },
+                Some(account) if again => Ask::OfflineHas { account, by: remote, id: number },
                 _ => Ask::Nothing,
             };
             let then: Then = Box::new(move |hub, sink, answer| {

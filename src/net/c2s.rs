@@ -27,10 +27,6 @@ pub enum Mode {
     Direct,
     /// `--c2s-plain`: TLS is offered, not required; never PLAIN without it.
     Plain,
-    /// `--s2s`: for servers, nothing before STARTTLS (see [`super::s2s`]).
-    S2s,
-    /// `--s2s-tls`: for servers, TLS from the first byte (XEP-0368).
-    S2sDirect,
 }
 
 /// One connection's place in the counts.

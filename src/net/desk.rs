@@ -95,6 +95,7 @@ impl Desk {
             ["backup", file] => self.backup(file).await,
             ["peer", "add", domain, address, pin] => self.peer_add(domain, address, pin).await,
             ["peer", "list"] => self.peer_list().await,
+            ["peer", "key"] => self.peer_key(),
             ["peer", "remove", domain] => self.peer_remove(domain).await,
             ["peer", "repair", domain] => self.peer_repair(domain).await,
             ["peer", "pair", domain] => self.peer_pair(domain).await,

@@ -6,9 +6,11 @@ use super::cert::{self, Pin};
 use super::ring::Shared;
 use crate::hub::peer::Link as Way;
 use crate::hub::talk::Input;
+use crate::hub::talk::Sink as _;
 use crate::hub::{Hub, limits::fixed};
 use crate::store::Store;
 use crate::store::change::{Answer, Ask, Forwards, PeerRecord, PeerSource};
+use crate::stream;
 use crate::stream::trust::Trusted;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -111,6 +113,8 @@ pub struct Peers {
     pub components: HashMap<Box<str>, Box<str>>,
     /// See [`Peers::note`].
     pub live: HashMap<Box<str>, Live>,
+    /// The hub's own key, to be shown to others. Written at the start and at a reload.
+    pub own: Option<Pin>,
 }
 
 impl Peers {
@@ -297,21 +301,35 @@ fn queue(state: &mut PeerState, (count, bytes): (u32, u64), oldest: u64) {
 
 // ---- what the running hub does at the operator's word -------------------------------------------------
 
-/// A record is another one, or gone: the hub tries anew. A stream that rests on what was before is
-/// closed by net/s2s.
+/// A record is another one, or gone: streams that rest on what was before are closed, and the hub tries anew.
 pub fn changed(shared: &Rc<Shared>, domain: &str) {
+    super::s2s::changed(shared, domain);
     shared.hear(Input::Sighted { domain });
 }
 
 /// A component may attach, under another secret perhaps, or no longer.
 pub fn component_changed(shared: &Rc<Shared>, domain: &str) {
     let is = shared.peers.borrow().components.contains_key(domain);
-    shared.with_hub(|hub, _| hub.set_component(domain, is));
+    shared.with_hub(|hub, sink| {
+        hub.set_component(domain, is);
+        // Whoever is attached has proven what is no longer good.
+        if let Some(attached) = hub.find_peer(&hub.names.domain.clone(), domain) {
+            let why = if is { stream::Condition::Reset } else { stream::Condition::HostGone };
+            sink.close(attached, stream::Error::new(why));
+        }
+    });
 }
 
 /// Who is to be seen on the local network.
-pub fn seen(_shared: &Rc<Shared>) -> Vec<Seen> {
-    Vec::new()
+pub fn seen(shared: &Rc<Shared>) -> Vec<Seen> {
+    let list = shared.sightings.borrow().list();
+    let here = list.into_iter().filter(|one| !one.gone);
+    here.map(|one| Seen {
+        domain: one.domain.as_str().into(),
+        pin: one.pin,
+        address: one.addresses.first().map(|address| address.to_string().into()),
+    })
+    .collect()
 }
 
 const NO_PAIRING: &str = "pairing is not possible in this version; carry the key over yourself: stonechat peer add DOMAIN --pin sha256:…";

@@ -3,6 +3,7 @@
 //! across an await.
 
 pub use super::kept::TooHigh;
+use super::mdns::Sightings;
 use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
 use super::peers::Peers;
 use super::reactor::{Reactor, Wait};
@@ -89,6 +90,8 @@ pub struct Shared {
     pub store: Store,
     /// What is settled about other domains, components, and how the streams to them are doing.
     pub peers: RefCell<Peers>,
+    /// Who was seen on the local network.
+    pub sightings: Rc<RefCell<Sightings>>,
     /// Threads for key derivation.
     pub workers: Workers,
     /// TLS for incoming connections.
@@ -157,6 +160,7 @@ impl Shared {
         hub: Hub,
         store: Store,
         peers: Peers,
+        sightings: Sightings,
         tls: ServerTls,
         settings: stream::Settings,
         ask_clients: Arc<AtomicBool>,
@@ -189,6 +193,7 @@ impl Shared {
             throttle: RefCell::default(),
             store,
             peers: RefCell::new(peers),
+            sightings: Rc::new(RefCell::new(sightings)),
             workers: Workers::new(),
             tls,
             ask_clients,

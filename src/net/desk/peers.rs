@@ -75,7 +75,7 @@ impl Desk {
             "" => None,
             pin => Some(
                 cert::parse_pin(pin)
-                    .ok_or("a pin looks like sha256:…; the other hub shows its own at its start")?,
+                    .ok_or("a pin looks like sha256:…; stonechat peer key shows it at the other hub")?,
             ),
         };
         let before = self.record(&domain).await?;
@@ -177,6 +177,16 @@ impl Desk {
     pub(super) async fn peer_list(&self) -> Outcome {
         let now = self.now().unix();
         Ok(self.states().await?.values().map(|state| state.line(now) + "\n").collect())
+    }
+
+    /// Our domain, and the key that another hub is to pin.
+    pub(super) fn peer_key(&self) -> Outcome {
+        let own = match self {
+            Desk::Hub(shared) => shared.peers.borrow().own,
+            Desk::Data(_) => None,
+        };
+        let pin = own.ok_or("the key is shown by a running hub: stonechat serve")?;
+        Ok(format!("{}\t{}", self.domain(), cert::pin_text(&pin)))
     }
 
     /// An empty secret: the hub makes one, and the answer is the secret.
@@ -318,6 +328,7 @@ mod tests {
         desk.refuses(&["peer", "add", "boat.local", "10.0.0.7", ""], "10.0.0.7:5269");
         desk.refuses(&["peer", "add", "boat.local", "", "sha256:xyz"], "a pin looks like");
         desk.refuses(&["peer", "pair", ""], "needs a running hub");
+        desk.refuses(&["peer", "key"], "a running hub");
         desk.refuses(&["peer", "accept", "boat.local", "1234"], "needs a running hub");
         desk.order(&["component", "add", "irc.pi.local", ""]).unwrap();
         desk.refuses(&["peer", "add", "irc.pi.local", "", ""], "is a component");

@@ -7,6 +7,7 @@ use crate::hub::talk::{Lost, SessionId, Unreachable};
 use crate::jid::Domain;
 use crate::net::dns::{Candidate, Policy, Unfound, dialable, own_addresses};
 use crate::net::listen;
+use crate::net::mdns;
 use crate::net::outbox::{Conn, End};
 use crate::net::peers::{Found, Link, host_port};
 use crate::net::reactor::Socket;
@@ -194,7 +195,13 @@ async fn attempt(
         done = stream.run(true).await;
     }
     let over = match done {
-        Ok(()) => return Ok(stream),
+        Ok(()) => {
+            if place.found == Found::Mdns {
+                let at = mdns::Candidate { address: place.addr, direct_tls: place.direct };
+                shared.sightings.borrow_mut().good(wanted.remote.as_str(), at);
+            }
+            return Ok(stream);
+        }
         Err(over) => over,
     };
     let on_record = shared.peers.borrow().known(wanted.remote.as_str()).is_some();
@@ -307,6 +314,7 @@ async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<V
         // A name of the local network is not there today, and may be tomorrow.
         Err(why) if remote.as_str().ends_with(".local") => {
             log::debug!("{remote}: {why}");
+            shared.sightings.borrow_mut().look(remote.as_str());
             let text = "it is not to be seen on the local network; give its address: stonechat peer add DOMAIN --address HOST:PORT";
             return Err(NoWay::new(Lost::Timeout, text));
         }
@@ -324,9 +332,12 @@ async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<V
     }
 }
 
-/// What is to be seen on the local network; a hint, and nothing is believed because of it.
-fn seen(_shared: &Rc<Shared>, _remote: &Domain) -> Vec<Place> {
-    Vec::new()
+/// What is to be seen on the local network; a hint, and nothing is believed because of it (threats I1).
+fn seen(shared: &Rc<Shared>, remote: &Domain) -> Vec<Place> {
+    let candidates = shared.sightings.borrow().candidates(remote.as_str());
+    let place =
+        |one: mdns::Candidate| Place { addr: one.address, direct: one.direct_tls, found: Found::Mdns };
+    candidates.into_iter().map(place).collect()
 }
 
 /// Where somebody has said that it is: no policy is above that (threats D10).

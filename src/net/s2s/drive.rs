@@ -2,13 +2,11 @@
 
 use super::{S2s, note, permits};
 use crate::hub::Hub;
-use crate::hub::limits::fixed;
 use crate::hub::talk::{Input, Lost, SessionId, Sink, Unreachable};
 use crate::jid::Domain;
 use crate::net::c2s::{self, Early, Place};
 use crate::net::outbox::{Conn, End};
 use crate::net::peers::{Found, Link};
-use crate::net::reactor::Wait;
 use crate::net::ring::{Scratch, Shared};
 use crate::net::tls::{self, Presented, Tls};
 use crate::stanza::Stanza;
@@ -182,7 +180,24 @@ pub(super) struct Stream {
     asked: bool,
     /// Its places in the counts.
     place: Option<Place>,
+    _counted: Option<Counted>,
     _early: Early,
+}
+
+/// A connection of our making, among all: when the hub stops, it waits for them, too.
+struct Counted(Rc<Shared>);
+
+impl Counted {
+    fn new(shared: &Rc<Shared>) -> Counted {
+        shared.connections.borrow_mut().total += 1;
+        Counted(shared.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.borrow_mut().total -= 1;
+    }
 }
 
 impl Stream {
@@ -216,6 +231,7 @@ impl Stream {
             how: None,
             last: now,
             asked: false,
+            _counted: place.is_none().then(|| Counted::new(shared)),
             place,
         }
     }
@@ -230,11 +246,6 @@ impl Stream {
     /// Gives up sooner than others.
     pub fn within(&mut self, patience: Duration) {
         self.deadline = Instant::now().checked_add(patience);
-    }
-
-    /// The peer and what came of it, for whoever has dialled.
-    pub fn conn(&self) -> &Rc<Conn> {
-        &self.conn
     }
 
     /// TLS, by STARTTLS or from the start; everything known before it is forgotten.
@@ -312,10 +323,8 @@ impl Stream {
             } else if self.conn.io.poll_readable(cx).is_ready() {
                 return Poll::Ready(Woken::Readable);
             }
-            match &mut timer {
-                Some(timer) if Pin::new(timer).poll(cx).is_ready() => Poll::Ready(Woken::Late),
-                _ => Poll::Pending,
-            }
+            let late = timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(cx).is_ready());
+            if late { Poll::Ready(Woken::Late) } else { Poll::Pending }
         })
         .await
     }
