@@ -24,6 +24,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+/// Nobody who counts (XEP-0198) takes longer to say so.
+const UNMANAGED: Duration = Duration::from_secs(2);
+
 /// Either half of a stream.
 pub(super) enum Half {
     In(Box<Receiving>),
@@ -163,6 +166,8 @@ pub(super) struct Stream {
     pairs: Vec<(Rc<Verified>, SessionId)>,
     /// The peer whose outbox is written here.
     attached: Option<SessionId>,
+    /// The one whose outbox will be, once it is known whether the other side counts (XEP-0198), but not later.
+    waits: Option<(SessionId, Instant)>,
     /// XEP-0198: what was heard.
     heard: Option<u32>,
     /// `<starttls/>` is agreed on.
@@ -223,6 +228,7 @@ impl Stream {
             presented: None,
             pairs: Vec::new(),
             attached: None,
+            waits: None,
             heard: None,
             starttls: false,
             stopped: true,
@@ -331,7 +337,7 @@ impl Stream {
 
     /// When there is something to do if nothing happens.
     fn next_look(&self) -> Option<Instant> {
-        match self.deadline {
+        match self.deadline.or(self.waits.map(|(_, until)| until)) {
             Some(deadline) => Some(deadline),
             None if self.attached.is_some() => self.last.checked_add(self.idle()),
             None => None,
@@ -352,6 +358,10 @@ impl Stream {
         if self.deadline.is_some() {
             let error = stream::Error::new(Condition::ConnectionTimeout);
             return Err(error.text("nothing was proven in time").into());
+        }
+        if self.waits.is_some() {
+            self.attach(false);
+            return Ok(());
         }
         if self.asked {
             return Err(Over::Dead("it does not answer any more"));
@@ -494,11 +504,7 @@ impl Stream {
                 Ask::Ready(ready) => self.is_ready(ready)?,
                 Ask::Managed => {
                     self.heard = Some(0);
-                    if let Some(peer) = self.attached {
-                        // `<enabled/>` goes first: it is not counted, and what comes behind it is.
-                        self.say_to(peer)?;
-                        self.shared.manage(peer);
-                    }
+                    self.attach(true);
                 }
                 Ask::Request => self.settle(),
                 Ask::Acknowledged(h) => {
@@ -527,16 +533,26 @@ impl Stream {
         let Some(peer) = self.shared.with_hub(|hub, _| hub.peer(local, remote)) else { return };
         note(&self.shared, proof.remote(), Link::Up, Some(Found::Came), Some(proof.how()), None);
         self.pairs.push((proof.clone(), peer));
-        let wanted = match &self.half {
-            Half::In(half) => half.bidi() && self.attached.is_none(),
-            Half::Out(_) => false,
-        };
-        if wanted && self.shared.attach(peer, &self.conn, &self.out, false) {
+        match &self.half {
+            Half::In(half) if half.bidi() && self.attached.is_none() && self.waits.is_none() => {
+                let patience = if half.may_manage() { UNMANAGED } else { Duration::ZERO };
+                self.waits = Instant::now().checked_add(patience).map(|until| (peer, until));
+                if patience.is_zero() {
+                    self.attach(false);
+                }
+            }
+            // It is there, so perhaps it can be reached, too.
+            _ => self.shared.hear(Input::Sighted { domain: remote }),
+        }
+    }
+
+    /// Their stream carries our stanzas as well. What has waited is not lost with the stream only if the other side
+    /// counts, so whoever may begin to is given the time to say it.
+    fn attach(&mut self, managed: bool) {
+        let Some((peer, _)) = self.waits.take() else { return };
+        if self.shared.attach(peer, &self.conn, &self.out, managed) {
             self.out.clear();
             self.attached = Some(peer);
-        } else {
-            // It is there, so perhaps it can be reached, too.
-            self.shared.hear(Input::Sighted { domain: remote });
         }
     }
 
