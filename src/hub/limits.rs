@@ -78,6 +78,13 @@ limits! {
     vcard_bytes: 131_072, Size, "bytes", "a vCard with a small photo (XEP-0054)";
     private_bytes: 65_536, Size, "bytes", "one private element (XEP-0049); bookmarks of a lifetime";
     private_total: 1_048_576, Count, "bytes", "private elements of one account, all together; there can be any number of them";
+    peers: 1_000, Count, "pairs", "other domains that are remembered at once; somebody who writes to random ones pushes out those that nothing waits for";
+    peer_presences: 20_000, Count, "resources", "available at one peer, as far as accounts here have heard";
+    peer_retry_seconds: 120, Size, "seconds", "at most between two attempts to reach a peer that something waits for; a LAN is back within it";
+    forward_messages: 10_000, Count, "messages", "kept for one peer that cannot be reached";
+    forward_bytes: 16_777_216, Count, "bytes", "kept for one peer that cannot be reached";
+    forward_total: 67_108_864, Count, "bytes", "kept for all peers; a small SD card has room for it";
+    forward_seconds: 604_800, Size, "seconds", "a week; a message that waited so long for a peer goes back to its sender";
     cached_accounts: 256, Size, "accounts", "kept in memory after their last session, for offline delivery";
 }
 
@@ -104,8 +111,13 @@ pub mod fixed {
     /// Connections that the system keeps for us between two looks: a room full of devices comes back at once
     /// after a power cut.
     pub const BACKLOG: i32 = 1024;
+    /// Stanza ids of one peer that are remembered, to know a message that comes again: more than a peer has
+    /// under way at once.
+    pub const RECENT: usize = 4096;
     /// Passwords that wait for their keys (5 ms each on a PC); behind that, whoever asks waits outside.
     pub const DERIVATIONS: usize = 64;
+    /// Other domains that `peer list` remembers the last word of; strangers can make any number known.
+    pub const PEERS_SHOWN: usize = 1000;
 }
 
 impl fmt::Display for Limits {

@@ -1,6 +1,7 @@
 //! Listeners: accept, count, hand over.
 
 use super::c2s::{self, Mode, Place};
+use super::component;
 use super::reactor::Socket;
 use super::ring::Shared;
 use crate::hub::limits::fixed::BACKLOG;
@@ -17,8 +18,17 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
+/// Whom a listener is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// Clients.
+    Clients(Mode),
+    /// Components (XEP-0114).
+    Components,
+}
+
 /// Accepts for ever.
-pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, mode: Mode) {
+pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, door: Door) {
     loop {
         // A connection that waits already makes no wait: those that are inside get their turn all the
         // same, however fast others knock.
@@ -30,7 +40,14 @@ pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, mode: Mod
                     continue;
                 };
                 match Socket::new(&shared.reactor, io) {
-                    Ok(io) => shared.spawn(c2s::serve(shared.clone(), io, peer, mode, place)),
+                    Ok(io) => match door {
+                        Door::Clients(mode) => {
+                            shared.spawn(c2s::serve(shared.clone(), io, peer, mode, place))
+                        }
+                        Door::Components => {
+                            shared.spawn(component::serve(shared.clone(), io, peer, place));
+                        }
+                    },
                     Err(e) => log::error!("{peer}: {e}"),
                 }
             }

@@ -3,13 +3,17 @@
 pub mod c2s;
 pub mod cert;
 pub mod client;
+pub mod component;
 pub mod console;
 pub mod desk;
 pub mod dns;
 mod drive;
+mod kept;
 pub mod listen;
+pub mod mdns;
 pub mod notify;
 mod outbox;
+pub mod peers;
 pub mod reactor;
 mod register;
 pub mod ring;

@@ -39,6 +39,36 @@ fn size(stanza: &[u8]) -> u64 {
     u64::try_from(stanza.len()).unwrap_or(u64::MAX)
 }
 
+/// Whether one of the stanza's start tags is a `stanza-id`, under whatever prefix, with this `id`. The hub
+/// has judged these bytes and written the id, so there is no need of a parser here. Text has no `<`;
+/// what a CDATA section shows is taken for a tag.
+fn carries(stanza: &[u8], id: &[u8]) -> bool {
+    stanza.split(|byte| *byte == b'<').any(|tag| {
+        let tag = tag.split(|byte| *byte == b'>').next().unwrap_or_default();
+        let mut parts = tag.splitn(2, u8::is_ascii_whitespace);
+        let name = parts.next().unwrap_or_default();
+        let local = name.rsplit(|byte| *byte == b':').next().unwrap_or_default();
+        local == b"stanza-id" && has_attribute(parts.next().unwrap_or_default(), b"id", id)
+    })
+}
+
+/// `attributes` is what stands behind a tag's name: `name = 'value'`, and so on.
+fn has_attribute(mut attributes: &[u8], name: &[u8], value: &[u8]) -> bool {
+    while let Some(equals) = attributes.iter().position(|byte| *byte == b'=') {
+        let Some((found, rest)) = attributes.split_at_checked(equals) else { return false };
+        let Some((quote, rest)) = rest.get(1..).and_then(|rest| rest.trim_ascii_start().split_first()) else {
+            return false;
+        };
+        let Some(end) = rest.iter().position(|byte| byte == quote) else { return false };
+        let Some((text, rest)) = rest.split_at_checked(end) else { return false };
+        if found.trim_ascii() == name && text == value {
+            return true;
+        }
+        attributes = rest.get(1..).unwrap_or_default();
+    }
+    false
+}
+
 impl Batch<'_> {
     pub(super) fn offline_sum(&mut self, id: AccountId) -> Result<Sum, Failed> {
         match self.bulk.get(OFFLINE_SUMS, &id_key(id))? {
@@ -106,6 +136,18 @@ impl Batch<'_> {
         Ok(Answer::Offline { messages, more })
     }
 
+    /// Looks through all that the account has waiting.
+    pub(super) fn offline_has(&mut self, id: AccountId, stanza_id: &str) -> Result<bool, Failed> {
+        let mut has = false;
+        with_span_of(id, |span| {
+            self.bulk.scan(OFFLINE, span, |_, value| {
+                has = carries(Decoder::new(value, 1, WHAT)?.rest(), stanza_id.as_bytes());
+                Ok(!has)
+            })
+        })?;
+        Ok(has)
+    }
+
     pub(super) fn all_offline(&mut self) -> Result<u64, Failed> {
         let mut count = 0_u64;
         self.bulk.scan(OFFLINE_SUMS, (Bound::Unbounded, Bound::Unbounded), |_, value| {
@@ -113,5 +155,33 @@ impl Batch<'_> {
             Ok(true)
         })?;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::carries;
+
+    #[test]
+    fn an_id_is_found_in_a_stanza_id_and_nowhere_else() {
+        let yes = [
+            "<message><stanza-id xmlns='urn:xmpp:sid:0' by='a.b' id='7-1'/><body>x</body></message>",
+            "<message><s:stanza-id\nid = \"7-1\" by='id=&apos;'/></message>",
+            "<message><stanza-id id='7-2' by='us'/><stanza-id id='7-1' by='them'></stanza-id></message>",
+        ];
+        let no = [
+            "<message id='7-1'><stanza-id by='a.b' id='7-2'/></message>",
+            "<message><stanza-id by='7-1' xml:id='7-1'/><origin-id id='7-1'/></message>",
+            "<message><body>stanza-id id='7-1'</body><stanza-id by=\"id='7-1'\"/></message>",
+            "<message><stanza-id id='7-11'/><stanza-id id=' 7-1'/><stanza-id/><stanza-id id",
+            "<message><stanza-id id=",
+            "",
+        ];
+        for text in yes {
+            assert!(carries(text.as_bytes(), b"7-1"), "{text}");
+        }
+        for text in no {
+            assert!(!carries(text.as_bytes(), b"7-1"), "{text}");
+        }
     }
 }
