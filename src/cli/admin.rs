@@ -377,7 +377,7 @@ impl Local for Invite {
 
 /// Two rows of modules to a line of half blocks. On a terminal dark on light, whatever its colours
 /// are; elsewhere without colours, made for light on dark.
-fn qr(text: &str, colours: bool) -> String {
+pub(super) fn qr(text: &str, colours: bool) -> String {
     let Ok(code) = qrcodegen::QrCode::encode_text(text, qrcodegen::QrCodeEcc::Low) else {
         return String::new();
     };

@@ -271,7 +271,9 @@ impl Service {
                         self.reactor.after(POLL).await;
                     }
                     self.reactor.after(SETTLE).await;
-                    while rustix::io::read(news.get_ref(), &mut buffer.borrow_mut()[..]).is_ok_and(|n| n > 0) {}
+                    while rustix::io::read(news.get_ref(), &mut buffer.borrow_mut()[..]).is_ok_and(|n| n > 0)
+                    {
+                    }
                 }
                 None => self.reactor.after(POLL).await,
             }
@@ -347,7 +349,12 @@ impl Service {
         let here = |(index, v6): &(u32, bool)| {
             list.iter().any(|i| i.index == *index && i.addresses.iter().any(|(ip, _)| ip.is_ipv6() == *v6))
         };
-        joined.retain(|one| here(one) || { self.member(*one, false).ok(); false });
+        joined.retain(|one| {
+            here(one) || {
+                self.member(*one, false).ok();
+                false
+            }
+        });
         for interface in &list {
             for one in [(interface.index, false), (interface.index, true)] {
                 if joined.contains(&one) || !here(&one) {

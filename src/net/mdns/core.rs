@@ -221,7 +221,9 @@ impl Mdns {
         out.appeared = appeared;
         let phase = match self.phase {
             Phase::Probing { at, .. } | Phase::Announcing { at, .. } => Some(at),
-            Phase::Settled => self.renamed.last().filter(|_| self.owner.renamed()).and_then(|at| at.checked_add(HOUR)),
+            Phase::Settled => {
+                self.renamed.last().filter(|_| self.owner.renamed()).and_then(|at| at.checked_add(HOUR))
+            }
         };
         let due = self.links.iter().flat_map(|link| &link.slots).filter_map(|slot| slot.at);
         let next = due.chain(phase).chain(more).fold(self.query_at, Instant::min);
@@ -425,7 +427,14 @@ impl Mdns {
 
     // ---- answering ---------------------------------------------------------------------------------
 
-    fn asked(&mut self, now: Instant, message: &Message, from: SocketAddr, links: &[usize], out: &mut Output) {
+    fn asked(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        from: SocketAddr,
+        links: &[usize],
+        out: &mut Output,
+    ) {
         if matches!(self.phase, Phase::Probing { .. }) {
             return;
         }
@@ -475,7 +484,8 @@ impl Mdns {
                 continue;
             }
             let again = if defends { PROBE } else { SECOND };
-            let earliest = slot.sent.and_then(|sent| sent.checked_add(again)).map_or(at, |again| again.max(at));
+            let earliest =
+                slot.sent.and_then(|sent| sent.checked_add(again)).map_or(at, |again| again.max(at));
             slot.asker = match slot.at {
                 None => Some(asker),
                 Some(_) => slot.asker.filter(|first| *first == asker),
@@ -605,10 +615,8 @@ impl Mdns {
 
     fn query(&mut self, now: Instant, seen: &mut Sightings, out: &mut Output) {
         let services = [Kind::Server, Kind::ServerTls].map(service_name);
-        let mut questions: Vec<Question> = services
-            .into_iter()
-            .map(|name| Question { name, kind: wire::PTR, unicast: false })
-            .collect();
+        let mut questions: Vec<Question> =
+            services.into_iter().map(|name| Question { name, kind: wire::PTR, unicast: false }).collect();
         questions.extend(seen.questions());
         let known = seen.known(now);
         for link in 0..self.links.len() {
@@ -618,7 +626,8 @@ impl Mdns {
                 writer.question(question);
             });
             // Our own: there is no need to answer ourselves.
-            let ours = self.owner.all(&self.config, interface, records::pointers(&self.config, interface), None);
+            let ours =
+                self.owner.all(&self.config, interface, records::pointers(&self.config, interface), None);
             for record in ours.iter().chain(&known) {
                 // More than fit are answered again; that is cheaper than packets that announce packets.
                 if !writer.record(Section::Answer, record) {

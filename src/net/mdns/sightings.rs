@@ -353,9 +353,7 @@ impl Sightings {
     }
 
     fn complete(&self, instance: &Instance) -> bool {
-        instance.domain.is_some()
-            && instance.ports != [None; 2]
-            && self.addresses(instance).next().is_some()
+        instance.domain.is_some() && instance.ports != [None; 2] && self.addresses(instance).next().is_some()
     }
 
     fn keeps(&self, instance: &Instance) -> bool {
@@ -367,14 +365,16 @@ impl Sightings {
     pub(super) fn news(&mut self, now: Instant) -> (Vec<String>, Option<Instant>) {
         for instance in &mut self.instances {
             for pointer in &mut instance.pointers {
-                let past = |(heard, ttl): &(Instant, u32)| now.saturating_duration_since(*heard) > seconds(*ttl);
+                let past =
+                    |(heard, ttl): &(Instant, u32)| now.saturating_duration_since(*heard) > seconds(*ttl);
                 if pointer.as_ref().is_some_and(past) {
                     *pointer = None;
                 }
             }
         }
         // One without a pointer has a moment to get one: RFC 6762 §10.1.
-        let stays = |i: &Instance, keeps: bool| keeps || !i.gone() || now.saturating_duration_since(i.seen) < NEWS;
+        let stays =
+            |i: &Instance, keeps: bool| keeps || !i.gone() || now.saturating_duration_since(i.seen) < NEWS;
         let staying: Vec<bool> = self.instances.iter().map(|i| stays(i, self.keeps(i))).collect();
         let mut staying = staying.into_iter();
         self.instances.retain(|_| staying.next().unwrap_or(true));

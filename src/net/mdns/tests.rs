@@ -100,7 +100,12 @@ impl Lan {
     }
 
     /// Says something to everybody; what comes back within the time.
-    fn say(&mut self, from: SocketAddr, bytes: Vec<u8>, wait: Duration) -> Vec<(Option<SocketAddr>, Message)> {
+    fn say(
+        &mut self,
+        from: SocketAddr,
+        bytes: Vec<u8>,
+        wait: Duration,
+    ) -> Vec<(Option<SocketAddr>, Message)> {
         self.heard.clear();
         self.deliver(from, Outgoing { interface: 2, v6: false, to: None, bytes });
         self.run(wait);
@@ -161,14 +166,20 @@ fn two_hubs_see_each_other_within_two_seconds() {
     lan.run(2000 * MS);
     let seen = lan.nodes[a].sightings.list();
     assert_eq!(seen.len(), 1);
-    assert_eq!((seen[0].domain.as_str(), seen[0].pin, seen[0].gone), ("hub.example.org", Some([2; 32]), false));
+    assert_eq!(
+        (seen[0].domain.as_str(), seen[0].pin, seen[0].gone),
+        ("hub.example.org", Some([2; 32]), false)
+    );
     assert_eq!(lan.nodes[a].appeared, ["hub.example.org"]);
     assert_eq!(lan.nodes[b].appeared, ["a.local"]);
     let candidates = lan.nodes[b].sightings.candidates("A.local");
-    assert_eq!(candidates, [
-        Candidate { address: pi(1, 5270), direct_tls: true },
-        Candidate { address: pi(1, 5269), direct_tls: false }
-    ]);
+    assert_eq!(
+        candidates,
+        [
+            Candidate { address: pi(1, 5270), direct_tls: true },
+            Candidate { address: pi(1, 5269), direct_tls: false }
+        ]
+    );
     // Nobody sees himself.
     assert!(lan.nodes[a].sightings.candidates("a.local").is_empty());
     // A quiet network stays quiet.
@@ -238,7 +249,8 @@ fn what_is_known_is_not_said_and_what_was_said_is_not_repeated_at_once() {
     let service = service_name(Kind::Client);
     let pointer = Data::Ptr(Name::under(b"a.local", &service));
     let questions = [question("_xmpp-client._tcp.local", wire::PTR, false)];
-    let with = |ttl| ask(&questions, &[Record { name: service.clone(), flush: false, ttl, data: pointer.clone() }]);
+    let with =
+        |ttl| ask(&questions, &[Record { name: service.clone(), flush: false, ttl, data: pointer.clone() }]);
     assert!(lan.say(pi(50, PORT), with(4000), 1500 * MS).is_empty());
     let answers = lan.say(pi(50, PORT), with(2000), 1500 * MS);
     let [(None, answer)] = &answers[..] else { panic!("{answers:?}") };
@@ -261,7 +273,14 @@ fn what_is_known_is_not_said_and_what_was_said_is_not_repeated_at_once() {
     writer.question(&questions[0]);
     writer.truncate();
     assert!(lan.say(pi(50, PORT), writer.finish(), 50 * MS).is_empty());
-    assert!(lan.say(pi(50, PORT), ask(&[], &[Record { name: service, flush: false, ttl: 4500, data: pointer }]), 1000 * MS).is_empty());
+    assert!(
+        lan.say(
+            pi(50, PORT),
+            ask(&[], &[Record { name: service, flush: false, ttl: 4500, data: pointer }]),
+            1000 * MS
+        )
+        .is_empty()
+    );
 }
 
 #[test]
@@ -346,7 +365,12 @@ fn a_flood_of_inventions_takes_no_room_and_no_friend() {
     lan.add("a.local", 1);
     for number in 0..60 {
         let node = &mut lan.nodes[0];
-        node.mdns.handle(lan.now, &announcement(&format!("x{number}.local"), 9, 9, 4500), pi(9, PORT), &mut node.sightings);
+        node.mdns.handle(
+            lan.now,
+            &announcement(&format!("x{number}.local"), 9, 9, 4500),
+            pi(9, PORT),
+            &mut node.sightings,
+        );
     }
     assert_eq!(lan.nodes[0].sightings.list().len(), 8);
     // One source gets its hundred, and then its share.
@@ -355,7 +379,8 @@ fn a_flood_of_inventions_takes_no_room_and_no_friend() {
     let bytes = writer.finish();
     lan.run(5000 * MS);
     let node = &mut lan.nodes[0];
-    let out = (0..1000).map(|_| node.mdns.handle(lan.now, &bytes, pi(77, 999), &mut node.sightings).packets.len());
+    let out =
+        (0..1000).map(|_| node.mdns.handle(lan.now, &bytes, pi(77, 999), &mut node.sightings).packets.len());
     assert_eq!(out.sum::<usize>(), 100);
 }
 
@@ -393,7 +418,10 @@ fn a_false_friend_is_one_more_candidate_and_no_more() {
         node.mdns.handle(lan.now, &bytes, pi(66, PORT), &mut node.sightings);
     }
     let all = node.sightings.candidates("b.local");
-    assert!(all.iter().all(|c| c.address.ip() == pi(2, 0).ip() || c.address.ip() == pi(66, 0).ip()), "{all:?}");
+    assert!(
+        all.iter().all(|c| c.address.ip() == pi(2, 0).ip() || c.address.ip() == pi(66, 0).ip()),
+        "{all:?}"
+    );
 }
 
 #[test]
@@ -412,7 +440,10 @@ fn a_server_that_is_only_a_name_is_found_when_it_is_looked_for() {
     let asked = wire::read(&out.packets[0].bytes).unwrap().questions;
     assert!(asked.contains(&question("prosody.local", wire::A, false)));
     node.mdns.handle(lan.now, &found, pi(9, PORT), &mut node.sightings);
-    assert_eq!(node.sightings.candidates("prosody.local"), [Candidate { address: pi(9, 5269), direct_tls: false }]);
+    assert_eq!(
+        node.sightings.candidates("prosody.local"),
+        [Candidate { address: pi(9, 5269), direct_tls: false }]
+    );
     for number in 0..1000 {
         node.sightings.look(&format!("n{number}.local"));
         node.sightings.look(&format!("n{number}.example.org"));
@@ -433,7 +464,10 @@ fn only_what_is_listened_for_is_announced_and_only_where() {
     let lo = Interface { index: 1, loopback: true, addresses: vec![(Ipv4Addr::LOCALHOST.into(), 8)] };
     let mut lan = Lan::new();
     lan.add_with(hub, lo.clone());
-    lan.add_with(Config::new("b.local", [2; 32], vec![(Kind::Server, SocketAddr::from(([127, 0, 0, 8], 5269)))]), lo);
+    lan.add_with(
+        Config::new("b.local", [2; 32], vec![(Kind::Server, SocketAddr::from(([127, 0, 0, 8], 5269)))]),
+        lo,
+    );
     lan.run(3000 * MS);
     let at = SocketAddr::from(([127, 0, 0, 8], 5269));
     assert_eq!(lan.nodes[0].sightings.candidates("b.local"), [Candidate { address: at, direct_tls: false }]);
@@ -441,9 +475,13 @@ fn only_what_is_listened_for_is_announced_and_only_where() {
     let many = Interface {
         index: 3,
         loopback: false,
-        addresses: ["192.0.2.1", "198.51.100.1", "fe80::1", "fd00::1"].map(|ip| (ip.parse().unwrap(), 64)).to_vec(),
+        addresses: ["192.0.2.1", "198.51.100.1", "fe80::1", "fd00::1"]
+            .map(|ip| (ip.parse().unwrap(), 64))
+            .to_vec(),
     };
-    let published = |at: &str| Config::new("a.local", [1; 32], vec![(Kind::Client, at.parse().unwrap())]).published(&many);
+    let published = |at: &str| {
+        Config::new("a.local", [1; 32], vec![(Kind::Client, at.parse().unwrap())]).published(&many)
+    };
     assert_eq!(published("198.51.100.1:5222"), ["198.51.100.1".parse::<IpAddr>().unwrap()]);
     assert_eq!(published("0.0.0.0:5222").len(), 2);
     assert_eq!(published("[::]:5222").len(), 3);
@@ -462,7 +500,11 @@ fn only_what_is_listened_for_is_announced_and_only_where() {
 #[test]
 fn link_local_addresses_come_with_their_interface() {
     let mut lan = Lan::new();
-    let v6 = |n: u16| Interface { index: 4, loopback: false, addresses: vec![(IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, n]), 64)] };
+    let v6 = |n: u16| Interface {
+        index: 4,
+        loopback: false,
+        addresses: vec![(IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, n]), 64)],
+    };
     for n in [1, 2] {
         lan.add_with(config(&format!("n{n}.local"), n as u8), v6(n));
         let ip = Ipv6Addr::from([0xfe80, 0, 0, 0, 0, 0, 0, n]);
