@@ -6,10 +6,13 @@ use crate::hub::talk::Input;
 use crate::hub::{Hub, Names};
 use crate::net::c2s::Mode;
 use crate::net::cert::Identity;
+use crate::net::dns::Resolver;
 use crate::net::listen::Door;
 use crate::net::mdns::{self, Kind};
 use crate::net::peers::Peers;
 use crate::net::ring::Shared;
+use crate::net::s2s::{self, S2s};
+use crate::net::tls::{Clock, PeerTls};
 use crate::store::change::{Answer, Ask};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -23,6 +26,25 @@ pub fn permit(hub: &mut Hub, options: &Options, peers: &Peers) {
     let denied = peers.records.values().filter(|record| record.denied);
     hub.peers.denied.extend(denied.map(|record| record.domain.clone()));
     peers.components.keys().for_each(|domain| hub.set_component(domain, true));
+}
+
+/// Streams to and from other servers, whose listeners are open.
+pub fn servers(
+    shared: &Rc<Shared>,
+    options: &Options,
+    identity: &Identity,
+    open: &[(Door, SocketAddr)],
+) -> Result<(), Failure> {
+    if options.federation {
+        let (ca, public) = (options.s2s_ca.as_deref(), options.s2s_public_roots);
+        let tls = PeerTls::new(identity, ca, public, &Clock::system());
+        let tls = tls.map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
+        let own = open.iter().filter(|(door, _)| matches!(door, Door::Servers { .. })).map(|(_, at)| *at);
+        let resolver = Resolver::for_hub(options.dns.clone());
+        let _ = shared.s2s.set(S2s::new(tls, resolver, options.s2s_trust, own.collect()));
+    }
+    shared.spawn_vital(s2s::dial_for_ever(shared.clone()));
+    Ok(())
 }
 
 /// Goes for those whom messages wait for since before the start.
@@ -48,6 +70,8 @@ pub fn announce(
     let kind = |door: &Door| match door {
         Door::Clients(Mode::Starttls) => Some(Kind::Client),
         Door::Clients(Mode::Direct) => Some(Kind::ClientTls),
+        Door::Servers { direct: false } => Some(Kind::Server),
+        Door::Servers { direct: true } => Some(Kind::ServerTls),
         _ => None,
     };
     let listeners = open.iter().filter_map(|(door, at)| Some((kind(door)?, *at))).collect();

@@ -254,6 +254,8 @@ async fn run(
         (Door::Clients(Mode::Starttls), &options.c2s),
         (Door::Clients(Mode::Direct), &options.c2s_tls),
         (Door::Clients(Mode::Plain), &options.c2s_plain),
+        (Door::Servers { direct: false }, &options.s2s),
+        (Door::Servers { direct: true }, &options.s2s_tls),
         (Door::Components, &options.component),
     ];
     let mut open = Vec::new();
@@ -263,7 +265,8 @@ async fn run(
             let listener = match listener(*address) {
                 Ok(listener) => listener,
                 Err(why) if asked && options.defaults.contains(address) => {
-                    log::warn!("{}; going on without it, --no-c2s leaves it out", why.line);
+                    let switch = if matches!(door, Door::Servers { .. }) { "--no-s2s" } else { "--no-c2s" };
+                    log::warn!("{}; going on without it, {switch} leaves it out", why.line);
                     continue;
                 }
                 Err(why) => return Err(why),
@@ -279,6 +282,7 @@ async fn run(
         Failure::new(Exit::Io, format!("{}: {e}", options.data.join(console::NAME).display()))
     })?;
     shared.spawn_vital(console::serve(shared.clone(), control));
+    federate::servers(&shared, &options, &identity, &open)?;
     federate::start(&shared).await?;
     let mdns = options.mdns.then(|| federate::announce(&shared, &names, &identity, &open)).flatten();
     greet(&names, &open, &identity, &options.data);
@@ -357,6 +361,10 @@ fn reload(
     let identity = identity(&options, &names)?;
     shared.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
     shared.peers.borrow_mut().own = Some(identity.spki_sha256);
+    if let Some(s2s) = shared.s2s.get() {
+        s2s.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
+        s2s.lowest.set(options.s2s_trust);
+    }
     shared.store.set_max_accounts(options.limits.accounts);
     let settings = shared.with_hub(|hub, _| settings(&options, hub, secret));
     shared.reload(options.limits.clone(), names, settings);
@@ -555,6 +563,8 @@ fn greet(names: &Names, open: &[(Door, SocketAddr)], identity: &Identity, data: 
             Door::Clients(Mode::Starttls) => "STARTTLS",
             Door::Clients(Mode::Direct) => "direct TLS",
             Door::Clients(Mode::Plain) => "TLS NOT REQUIRED",
+            Door::Servers { direct: false } => "servers, STARTTLS",
+            Door::Servers { direct: true } => "servers, direct TLS",
             Door::Components => "components",
         };
         line(format!("  listens      {at} ({how})"));

@@ -132,7 +132,7 @@ impl Stream {
                     let taken = stream::Error::new(Condition::Conflict);
                     let peer = peer.ok_or(Fail::Error(taken.text("that component is connected already")))?;
                     self.reader.set_max_bytes(self.shared.limits().stanza_bytes as usize);
-                    self.shared.attach(peer, &self.conn, out);
+                    self.shared.attach(peer, &self.conn, out, false);
                     return Ok((attached, peer));
                 }
             }

@@ -4,7 +4,9 @@ use super::c2s::{self, Mode, Place};
 use super::component;
 use super::reactor::Socket;
 use super::ring::Shared;
+use super::s2s;
 use crate::hub::limits::fixed::BACKLOG;
+use rustix::fd::AsFd;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -25,6 +27,11 @@ pub enum Door {
     Clients(Mode),
     /// Components (XEP-0114).
     Components,
+    /// Other servers.
+    Servers {
+        /// TLS from the first byte (XEP-0368).
+        direct: bool,
+    },
 }
 
 /// Accepts for ever.
@@ -47,6 +54,9 @@ pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, door: Doo
                         Door::Components => {
                             shared.spawn(component::serve(shared.clone(), io, peer, place));
                         }
+                        Door::Servers { direct } => {
+                            shared.spawn(s2s::serve(shared.clone(), io, peer, direct, place));
+                        }
                     },
                     Err(e) => log::error!("{peer}: {e}"),
                 }
@@ -64,7 +74,7 @@ pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, door: Doo
 
 /// What we want of every socket: small writes at once, and the system notices a peer that vanished,
 /// so that an idle connection costs us no timer. What is accepted inherits it (tcp(7)).
-fn settle(io: &TcpListener) {
+pub(super) fn settle(io: &impl AsFd) {
     use rustix::net::sockopt;
     let _ = sockopt::set_tcp_nodelay(io, true);
     let _ = sockopt::set_socket_keepalive(io, true);

@@ -17,6 +17,7 @@ pub mod peers;
 pub mod reactor;
 mod register;
 pub mod ring;
+pub mod s2s;
 pub mod tls;
 pub mod work;
 

@@ -301,9 +301,9 @@ fn queue(state: &mut PeerState, (count, bytes): (u32, u64), oldest: u64) {
 
 // ---- what the running hub does at the operator's word -------------------------------------------------
 
-/// A record is another one, or gone: the hub tries anew. A stream that rests on what was before is
-/// closed by net/s2s.
+/// A record is another one, or gone: streams that rest on what was before are closed, and the hub tries anew.
 pub fn changed(shared: &Rc<Shared>, domain: &str) {
+    super::s2s::changed(shared, domain);
     shared.hear(Input::Sighted { domain });
 }
 

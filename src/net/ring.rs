@@ -7,6 +7,7 @@ use super::mdns::Sightings;
 use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
 use super::peers::Peers;
 use super::reactor::{Reactor, Wait};
+use super::s2s::S2s;
 use super::tls::ServerTls;
 use super::work::Workers;
 use crate::hub::limits::{Limits, fixed};
@@ -21,7 +22,7 @@ use crate::stream::{self, Condition, Secret, sasl};
 use crate::xml::{Caps, Scan, Scope, ns};
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver, Sender};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -118,6 +119,8 @@ pub struct Shared {
     started: Instant,
     /// The hub's own state may be broken: a panic went through it.
     broken: Cell<bool>,
+    /// Streams between servers, if there is federation.
+    pub s2s: OnceCell<Rc<S2s>>,
     /// Told to stop; what is said to it is the reason.
     pub stop: Channel<Stop>,
     /// Links that the hub wants, and after how many milliseconds (see [`Sink::dial`]).
@@ -208,6 +211,7 @@ impl Shared {
             finished,
             started,
             broken: Cell::new(false),
+            s2s: OnceCell::new(),
             stop: channel::unbounded(),
             dials: channel::unbounded(),
         })
@@ -419,14 +423,17 @@ impl Shared {
 
     // ---- peers --------------------------------------------------------------------------------
 
-    /// A stream to a peer is ready: `first` goes out on it, then what has waited; the hub is told. False:
-    /// there is another already.
-    pub fn attach(self: &Rc<Self>, peer: SessionId, conn: &Rc<Conn>, first: &[u8]) -> bool {
+    /// A stream to a peer is ready: `first` goes out on it, then what has waited, to be acknowledged if the
+    /// stream is managed (XEP-0198); the hub is told. False: there is another already.
+    pub fn attach(self: &Rc<Self>, peer: SessionId, conn: &Rc<Conn>, first: &[u8], managed: bool) -> bool {
         {
             let mut ring = self.ring.borrow_mut();
             let Some(outbox) = ring.peer(peer) else { return false };
             if outbox.conn.is_some() {
                 return false;
+            }
+            if managed {
+                outbox.manage();
             }
             outbox.attach(conn.clone(), first);
         }
@@ -460,6 +467,11 @@ impl Shared {
         self.wake_behind();
         outbox.conn = conn;
         Some(outbox)
+    }
+
+    /// Whether a peer has been sent all that there was.
+    pub fn is_quiet(&self, peer: SessionId) -> bool {
+        self.ring.borrow_mut().outbox(peer).is_some_and(|outbox| outbox.is_quiet())
     }
 
     // ---- stream management (XEP-0198), of sessions and of peers ----------------------------------

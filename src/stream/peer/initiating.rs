@@ -322,7 +322,7 @@ impl Initiating {
             }
             // §8: against our stream's direction only when we have asked for it (XEP-0288; threats D8)
             ((uri, "iq" | "message" | "presence"), State::Linked) if *uri == *self.scope.default => {
-                Ok((State::Linked, self.proofs.stanza(element)?.map(Ask::Stanza)))
+                Ok((State::Linked, Some(self.proofs.stanza(element)?.map_or(Ask::Dropped, Ask::Stanza))))
             }
             ((uri, "iq" | "message" | "presence"), _) if *uri == *self.scope.default => {
                 Err(Error::new(Condition::NotAuthorized).into())

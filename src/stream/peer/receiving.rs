@@ -347,7 +347,10 @@ impl Receiving {
 
             // §8
             ((uri, "iq" | "message" | "presence"), State::Open(offered)) if *uri == *self.scope.default => {
-                Ok((State::Open(offered), self.proofs.stanza(element)?.map(Ask::Stanza)))
+                Ok((
+                    State::Open(offered),
+                    Some(self.proofs.stanza(element)?.map_or(Ask::Dropped, Ask::Stanza)),
+                ))
             }
             ((uri, "iq" | "message" | "presence"), State::Challenged(_)) if *uri == *self.scope.default => {
                 Err(Condition::NotAuthorized.into())

@@ -195,6 +195,7 @@ impl End {
             Ask::Verify(call) => self.calls.push(call),
             Ask::Proven(p) => self.log.push(format!("proven {} {} {:?}", p.local(), p.remote(), p.how())),
             Ask::Stanza(p) => self.log.push(format!("stanza {} {}", p.local(), p.remote())),
+            Ask::Dropped => self.log.push("dropped".into()),
             Ask::Managed => self.log.push("managed".into()),
             Ask::Request => self.log.push("r".into()),
             Ask::Acknowledged(n) => self.log.push(format!("a {n}")),
