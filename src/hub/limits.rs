@@ -57,6 +57,7 @@ limits! {
     declarations: 256, Size, "per stanza", "namespace declarations in one stanza; parsers pay quadratic time for them";
     elements: 10_000, Size, "per stanza", "elements in one stanza; a tree costs many times its bytes";
     login_seconds: 120, Size, "seconds", "from accept to a bound resource, whatever is sent in between; a person may be reading a certificate";
+    pairing_seconds: 300, Size, "seconds", "a pairing that was opened by hand; two people on the phone need one or two minutes";
     close_seconds: 5, Size, "seconds", "to wait for the peer's </stream> after ours";
     stall_seconds: 60, Size, "seconds", "a reader that takes nothing for so long is cut off";
     outbox_bytes: 1_048_576, Size, "bytes", "waiting for one slow reader; four full-size stanzas";

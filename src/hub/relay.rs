@@ -382,7 +382,7 @@ impl Hub {
             error if error.condition == Condition::RemoteServerNotFound => error,
             _ => Error::new(Condition::RemoteServerTimeout).text("the other server was away for too long"),
         };
-        self.view(&text.to_owned(), |hub, stanza| {
+        self.view(text, |hub, stanza| {
             if stanza.kind() == Kind::Message && answerable(stanza) {
                 hub.return_to_sender(sink, stanza, error);
             }

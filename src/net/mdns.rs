@@ -179,6 +179,9 @@ pub struct Service {
     v6: Option<Socket<UdpSocket>>,
     news: Option<Socket<OwnedFd>>,
     joined: RefCell<Vec<(u32, bool)>>,
+    /// What packets over IPv4 are from, by interface: the system takes an address of another one otherwise,
+    /// and then nobody believes that they are from there.
+    sources: RefCell<Vec<(u32, Ipv4Addr)>>,
     appeared: Rc<dyn Fn(&str)>,
     loopback: bool,
 }
@@ -209,6 +212,7 @@ impl Service {
             v6: v6.ok(),
             news: open_news().and_then(|news| Socket::new(reactor, news)).ok(),
             joined: RefCell::default(),
+            sources: RefCell::default(),
             appeared,
             loopback,
         }))
@@ -317,10 +321,13 @@ impl Service {
                 Some(to) => to,
                 None if packet.v6 => SocketAddrV6::new(GROUP_V6, PORT, 0, packet.interface).into(),
                 None => {
-                    let (group, any) = (&GROUP_V4, &Ipv4Addr::UNSPECIFIED);
-                    if sockopt::set_ip_multicast_if_with_ifindex(socket, group, any, packet.interface)
-                        .is_err()
-                    {
+                    let sources = self.sources.borrow();
+                    let Some((index, source)) = sources.iter().find(|(index, _)| *index == packet.interface)
+                    else {
+                        continue;
+                    };
+                    let group = &GROUP_V4;
+                    if sockopt::set_ip_multicast_if_with_ifindex(socket, group, source, *index).is_err() {
                         continue;
                     }
                     (GROUP_V4, PORT).into()
@@ -360,6 +367,14 @@ impl Service {
             }
         }
         drop(joined);
+        let v4 = |interface: &Interface| {
+            let first = interface.addresses.iter().find_map(|(ip, _)| match ip {
+                IpAddr::V4(v4) => Some(*v4),
+                IpAddr::V6(_) => None,
+            })?;
+            Some((interface.index, first))
+        };
+        *self.sources.borrow_mut() = list.iter().filter_map(v4).collect();
         self.mdns.borrow_mut().interfaces(Instant::now(), list);
     }
 

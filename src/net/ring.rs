@@ -69,6 +69,9 @@ pub struct Ring {
 /// The outcome of a bind.
 pub type Bound = Result<(SessionId, FullJid), stanza::Error>;
 
+/// Both ends of a channel.
+type Channel<T> = (Sender<T>, Receiver<T>);
+
 /// All that the tasks of the thread share.
 pub struct Shared {
     /// Its tasks hold this, so it must not hold them: when the executor goes, they go, then this.
@@ -119,9 +122,9 @@ pub struct Shared {
     /// Streams between servers, if there is federation.
     pub s2s: OnceCell<Rc<S2s>>,
     /// Told to stop; what is said to it is the reason.
-    pub stop: (Sender<Stop>, Receiver<Stop>),
+    pub stop: Channel<Stop>,
     /// Links that the hub wants, and after how many milliseconds (see [`Sink::dial`]).
-    pub dials: (Sender<(SessionId, u64)>, Receiver<(SessionId, u64)>),
+    pub dials: Channel<(SessionId, u64)>,
 }
 
 /// Why the hub stops.
