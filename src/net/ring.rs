@@ -469,6 +469,11 @@ impl Shared {
         Some(outbox)
     }
 
+    /// Whether there is a stream to a peer.
+    pub fn is_linked(&self, peer: SessionId) -> bool {
+        self.ring.borrow_mut().outbox(peer).is_some_and(|outbox| outbox.conn.is_some())
+    }
+
     /// Whether a peer has been sent all that there was.
     pub fn is_quiet(&self, peer: SessionId) -> bool {
         self.ring.borrow_mut().outbox(peer).is_some_and(|outbox| outbox.is_quiet())

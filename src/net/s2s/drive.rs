@@ -24,6 +24,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+/// Who is there says something by then.
+const MUTE: Duration = Duration::from_secs(8);
 /// Nobody who counts (XEP-0198) takes longer to say so.
 const UNMANAGED: Duration = Duration::from_secs(2);
 
@@ -176,8 +178,9 @@ pub(super) struct Stream {
     stopped: bool,
     /// Our stanzas flow: [`Stream::run`] may return.
     ready: bool,
-    /// Until when something must be proven.
+    /// Until when something must be proven; until when, once anything has come.
     deadline: Option<Instant>,
+    then: Option<Instant>,
     /// The best that was proven.
     how: Option<Trusted>,
     /// When the other side was last heard, or asked whether it is there.
@@ -234,6 +237,7 @@ impl Stream {
             stopped: true,
             ready: false,
             deadline: now.checked_add(patience),
+            then: None,
             how: None,
             last: now,
             asked: false,
@@ -249,9 +253,11 @@ impl Stream {
         }
     }
 
-    /// Gives up sooner than others.
+    /// Gives up sooner than others, and at once on somebody who takes the connection and says nothing.
     pub fn within(&mut self, patience: Duration) {
-        self.deadline = Instant::now().checked_add(patience);
+        let now = Instant::now();
+        self.deadline = now.checked_add(patience.min(MUTE));
+        self.then = now.checked_add(patience);
     }
 
     /// TLS, by STARTTLS or from the start; everything known before it is forgotten.
@@ -266,6 +272,7 @@ impl Stream {
             log::info!("{}: TLS with a server: {why}", self.conn.peer);
             return Err(Over::Dead("TLS could not be agreed on"));
         }
+        self.deadline = self.then.take().or(self.deadline);
         self.presented = tls.presented();
         self.reader = new_reader(&self.shared);
         *self.conn.tls.borrow_mut() = Some(tls);
@@ -339,6 +346,8 @@ impl Stream {
     fn next_look(&self) -> Option<Instant> {
         match self.deadline.or(self.waits.map(|(_, until)| until)) {
             Some(deadline) => Some(deadline),
+            // Whoever was asked has answered, or is gone, in half the time.
+            None if self.asked => self.last.checked_add(self.idle() / 2),
             None if self.attached.is_some() => self.last.checked_add(self.idle()),
             None => None,
         }
@@ -356,6 +365,9 @@ impl Stream {
     /// Nothing came for too long.
     async fn late(&mut self) -> Result<(), Over> {
         if self.deadline.is_some() {
+            if self.then.is_some() {
+                return Err(Over::Dead("somebody takes the connection, and says nothing"));
+            }
             let error = stream::Error::new(Condition::ConnectionTimeout);
             return Err(error.text("nothing was proven in time").into());
         }
@@ -394,6 +406,7 @@ impl Stream {
             Err(_) => return Err(Over::Dead("the connection is broken")),
         };
         (self.last, self.asked) = (Instant::now(), false);
+        self.deadline = self.then.take().or(self.deadline);
         shared.read.set(shared.read.get().wrapping_add(n as u64));
         let got = wire.get(..n).unwrap_or_default();
         let encrypted = self.conn.tls.borrow().is_some();
@@ -558,7 +571,7 @@ impl Stream {
 
     /// Something is proven: the time to do it in, and the small cap, were for strangers.
     fn settled(&mut self, remote: &Domain, how: Trusted) {
-        self.deadline = None;
+        (self.deadline, self.then) = (None, None);
         self.how = Some(self.how.map_or(how, |best| if best.rung() > how.rung() { best } else { how }));
         self.place = self.place.take().map(Place::settled);
         self.reader.set_max_bytes(self.shared.limits().stanza_bytes as usize);
@@ -706,7 +719,9 @@ impl Stream {
         }
         self.s2s.left(&self.conn);
         let broken = why.is_some();
-        if let Some(peer) = self.attached.take() {
+        if let Some(peer) = self.attached.take()
+            && self.conn.session.get() == peer
+        {
             let kind = if broken { Lost::Timeout } else { Lost::Closed };
             let text = why.clone().unwrap_or_else(|| "it was closed".to_owned()).into();
             // A stanza that is half written stays so; nothing can be said behind it.
@@ -734,7 +749,9 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // Only if the task has failed: otherwise it has been done.
         self.s2s.left(&self.conn);
-        if let Some(peer) = self.attached.take() {
+        if let Some(peer) = self.attached.take()
+            && self.conn.session.get() == peer
+        {
             let shared = self.shared.clone();
             self.shared.spawn(async move {
                 let text = "its connection has failed here (a bug)".into();
