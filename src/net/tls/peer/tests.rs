@@ -381,7 +381,7 @@ fn authorities() {
     let text = wrong(first.judge(Some(&b), "b.test", &CA));
     assert!(text.contains("unknown issuer") && text.contains(&pin_text(&b.pin)), "{text}");
     let text = wrong(peer(&own.id, None).judge(Some(&a), "a.test", &CA));
-    assert!(text.contains("no authorities are set (--s2s-ca)"), "{text}");
+    assert!(text.contains("no authorities are set (--s2s-ca FILE, or --s2s-public-roots)"), "{text}");
 
     // A file may hold several.
     let both = dir.0.join("both.pem");
