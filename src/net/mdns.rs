@@ -3,6 +3,7 @@
 //! share port 5353 with whatever other responder the machine has (RFC 6762 §15).
 
 pub mod core;
+mod rate;
 mod records;
 pub mod sightings;
 pub mod wire;
@@ -204,6 +205,7 @@ impl Service {
             return None;
         }
         let loopback = config.on_loopback();
+        sightings.borrow_mut().set_listens();
         Some(Rc::new(Service {
             reactor: reactor.clone(),
             mdns: RefCell::new(Mdns::new(Instant::now(), config)),
@@ -225,6 +227,15 @@ impl Service {
         let others = smol::future::zip(hearing, self.watch());
         // One task: whatever wakes it, time is looked at last.
         smol::future::zip(others, self.keep_time()).await;
+    }
+
+    /// The hub has another key from now on (a reload).
+    pub fn key(&self, pin: Pin) {
+        self.mdns.borrow_mut().key(Instant::now(), pin);
+        let mut sightings = self.sightings.borrow_mut();
+        sightings.set_own_pin(pin);
+        // Whoever waits for the time looks at it anew.
+        sightings.wake();
     }
 
     /// Tells the network that we go.
@@ -308,7 +319,6 @@ impl Service {
     fn say(&self, output: Output) {
         self.send(output.packets);
         for domain in output.appeared {
-            log::info!("mDNS: {} has appeared on the network", cert::printable(&domain, 80));
             (self.appeared)(&domain);
         }
     }
@@ -396,7 +406,8 @@ impl Service {
     }
 }
 
-/// Waits until a domain has been seen, and asks for it; `None` if nobody says anything for so long.
+/// Where a domain can be reached: what is known, or else what comes when it is asked for. Nothing, if nobody
+/// answers for so long, or nobody listens.
 pub async fn find(
     reactor: &Rc<Reactor>,
     sightings: &RefCell<Sightings>,
@@ -406,7 +417,7 @@ pub async fn find(
     let (step, mut waited) = (Duration::from_millis(50), Duration::ZERO);
     loop {
         let candidates = sightings.borrow().candidates(domain);
-        if !candidates.is_empty() || waited >= patience {
+        if !candidates.is_empty() || waited >= patience || !sightings.borrow().listens() {
             return candidates;
         }
         if waited.is_zero() {
