@@ -2,6 +2,7 @@
 //! there is no name server. [`core`] decides, [`sightings`] is what was seen; here are the sockets, which
 //! share port 5353 with whatever other responder the machine has (RFC 6762 §15).
 
+mod ask;
 pub mod core;
 mod rate;
 mod records;
@@ -12,6 +13,7 @@ pub mod wire;
 mod tests;
 
 pub use self::core::{Mdns, Outgoing, Output};
+pub use ask::resolve;
 pub use sightings::{Candidate, Sighting, Sightings};
 
 use super::cert::{self, Pin};
@@ -143,6 +145,14 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// Its first IPv4 address.
+    fn v4(&self) -> Option<Ipv4Addr> {
+        self.addresses.iter().find_map(|(ip, _)| match ip {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        })
+    }
+
     /// Whether that address is on this interface's link (RFC 6762 §11).
     fn reaches(&self, from: SocketAddr) -> bool {
         let ip = from.ip();
@@ -377,14 +387,7 @@ impl Service {
             }
         }
         drop(joined);
-        let v4 = |interface: &Interface| {
-            let first = interface.addresses.iter().find_map(|(ip, _)| match ip {
-                IpAddr::V4(v4) => Some(*v4),
-                IpAddr::V6(_) => None,
-            })?;
-            Some((interface.index, first))
-        };
-        *self.sources.borrow_mut() = list.iter().filter_map(v4).collect();
+        *self.sources.borrow_mut() = list.iter().filter_map(|i| Some((i.index, i.v4()?))).collect();
         self.mdns.borrow_mut().interfaces(Instant::now(), list);
     }
 

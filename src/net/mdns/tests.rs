@@ -573,7 +573,13 @@ fn two_on_one_machine() {
         smol::future::zip(one.run(), two.clone().run()).await;
         Vec::new()
     };
-    let finding = find(&reactor, &seen, "two.mdns-test.local", Duration::from_secs(3));
+    let finding = async {
+        let found = find(&reactor, &seen, "two.mdns-test.local", Duration::from_secs(3)).await;
+        // A client asks for the name alone.
+        let addresses = ask::ask("ONE.mdns-test.local", true, Duration::from_secs(2)).await;
+        assert_eq!(addresses, [IpAddr::from([127, 0, 53, 21])]);
+        found
+    };
     let started = Instant::now();
     let found = reactor.run(smol::future::or(finding, running)).unwrap();
     let address = SocketAddr::from(([127, 0, 53, 22], 5269));
