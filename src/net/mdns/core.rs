@@ -87,6 +87,8 @@ pub struct Mdns {
     config: Config,
     interfaces: Vec<Interface>,
     links: Vec<Link>,
+    /// What was heard before the network was another one is asked for anew.
+    since: Instant,
     owner: Owner,
     phase: Phase,
     renamed: Vec<Instant>,
@@ -109,6 +111,7 @@ impl Mdns {
             config,
             interfaces: Vec::new(),
             links: Vec::new(),
+            since: now,
             owner,
             phase: Phase::Settled,
             renamed: Vec::new(),
@@ -129,6 +132,7 @@ impl Mdns {
             return;
         }
         self.interfaces = list;
+        self.since = now;
         self.links.clear();
         for (interface, is) in self.interfaces.iter().enumerate() {
             for v6 in [false, true] {
@@ -584,7 +588,7 @@ impl Mdns {
         let mut questions: Vec<Question> =
             services.into_iter().map(|name| Question { name, kind: wire::PTR, unicast: false }).collect();
         questions.extend(seen.questions());
-        let known = seen.known(now);
+        let known = seen.known(now, self.since);
         for link in 0..self.links.len() {
             let Some((interface, v6)) = self.at(link) else { continue };
             let mut writer = Writer::query();

@@ -456,14 +456,14 @@ impl Sightings {
         self.instances.iter().any(|i| i.asked == 0 && !i.gone() && !self.complete(i))
     }
 
-    /// Those that need not answer (RFC 6762 §7.1).
-    pub(super) fn known(&self, now: Instant) -> Vec<Record> {
+    /// Those that need not answer (RFC 6762 §7.1): heard not too long ago, and since we are on this network.
+    pub(super) fn known(&self, now: Instant, since: Instant) -> Vec<Record> {
         let mut all = Vec::new();
         for instance in &self.instances {
             for (kind, pointer) in [Kind::Server, Kind::ServerTls].into_iter().zip(instance.pointers) {
                 let Some((heard, ttl)) = pointer else { continue };
                 let age = u32::try_from(now.saturating_duration_since(heard).as_secs()).unwrap_or(u32::MAX);
-                if self.complete(instance) && age < ttl / 2 {
+                if self.complete(instance) && heard >= since && age < ttl / 2 {
                     let service = service_name(kind);
                     let data = Data::Ptr(Name::under(&instance.label, &service));
                     all.push(Record { name: service, flush: false, ttl: ttl.saturating_sub(age), data });

@@ -200,10 +200,25 @@ fn two_hubs_see_each_other_within_two_seconds() {
             }
         }
     }
+    // A cable is pulled and plugged in: who had it asks the other for a sign, and gets one.
+    let node = &mut lan.nodes[a];
+    node.appeared.clear();
+    node.mdns.interfaces(lan.now, Vec::new());
+    lan.run(5000 * MS);
+    let node = &mut lan.nodes[a];
+    node.mdns.interfaces(lan.now, vec![interface([192, 0, 2, 1])]);
+    node.next = lan.now;
+    lan.run(2000 * MS);
+    assert_eq!(lan.nodes[a].appeared, ["hub.example.org"]);
     // One goes; the other knows at once.
     let packets = lan.nodes[a].mdns.goodbye();
     packets.into_iter().for_each(|packet| lan.deliver(pi(1, PORT), packet));
-    assert!(lan.nodes[b].sightings.list().is_empty());
+    assert!(lan.nodes[b].sightings.list()[0].gone);
+    lan.nodes.remove(a);
+    lan.run(10_000 * MS);
+    let other = &mut lan.nodes[0];
+    other.mdns.tick(lan.now, &mut other.sightings);
+    assert!(lan.nodes[0].sightings.list().is_empty());
 }
 
 #[test]
