@@ -11,6 +11,7 @@ pub mod listen;
 pub mod mdns;
 pub mod notify;
 mod outbox;
+pub mod pairing;
 pub mod reactor;
 mod register;
 pub mod ring;
