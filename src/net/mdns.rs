@@ -113,8 +113,11 @@ impl Config {
         of_kind.find(|(_, at)| !reached(at.ip(), on).is_empty()).map(|(_, at)| at.port())
     }
 
-    fn on_loopback(&self) -> bool {
-        self.listeners.iter().any(|(_, at)| at.ip().is_loopback())
+    /// Whether there are listeners on loopback addresses, and whether there are no others: then nobody on the
+    /// network can reach us, and we leave it alone.
+    fn on_loopback(&self) -> (bool, bool) {
+        let mut all = self.listeners.iter().map(|(_, at)| at.ip().is_loopback());
+        (all.clone().any(|is| is), !self.listeners.is_empty() && all.all(|is| is))
     }
 }
 
@@ -194,7 +197,8 @@ pub struct Service {
     /// and then nobody believes that they are from there.
     sources: RefCell<Vec<(u32, Ipv4Addr)>>,
     appeared: Rc<dyn Fn(&str)>,
-    loopback: bool,
+    /// See [`Config::on_loopback`].
+    loopback: (bool, bool),
 }
 
 impl Service {
@@ -361,8 +365,12 @@ impl Service {
     }
 
     fn look_at_interfaces(&self) {
-        let list = match list(self.loopback) {
-            Ok(list) => list,
+        let (on_loopback, only) = self.loopback;
+        let list = match list(on_loopback) {
+            Ok(mut list) => {
+                list.retain(|interface| interface.loopback || !only);
+                list
+            }
             Err(why) => return log::warn!("mDNS: cannot list this machine's interfaces: {why}"),
         };
         let mut joined = self.joined.borrow_mut();

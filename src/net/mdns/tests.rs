@@ -471,7 +471,8 @@ fn only_what_is_listened_for_is_announced_and_only_where() {
     let on_loopback = vec![(Kind::Server, SocketAddr::from(([127, 0, 0, 7], 5269)))];
     let mut lan = Lan::new();
     let hub = Config::new("a.local", [1; 32], on_loopback);
-    assert!(hub.on_loopback());
+    assert_eq!(hub.on_loopback(), (true, true));
+    assert_eq!(config("a.local", 1).on_loopback(), (false, false));
     lan.add_with(hub.clone(), interface([192, 0, 2, 1]));
     lan.run(5000 * MS);
     assert!(lan.messages(0).iter().all(|m| !m.response && m.authority.is_empty()));
