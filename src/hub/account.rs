@@ -3,7 +3,7 @@
 use super::talk::SessionId;
 use crate::jid::{BareJid, FullJid};
 use crate::store::change::{AccountId, Item, Loaded, Subscription};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// An account in memory: it has a session, or had one lately, or something waits for it.
 pub struct Account {
@@ -100,9 +100,36 @@ pub struct Session {
     pub behind: bool,
     /// A new password of its user's is being made into keys, which is a worker's time (XEP-0077).
     pub rekeying: bool,
+    /// What it has sent to peers that have not taken it yet, and the answers that wait for that.
+    pub(super) away: Option<Box<Away>>,
+}
+
+/// See [`Session::away`].
+#[derive(Default)]
+pub(super) struct Away {
+    /// How many stanzas are with which peers.
+    pub(super) peers: Vec<(SessionId, u32)>,
+    /// Answers in the order they were asked for: a number, the answer, and whether it may go.
+    pub(super) owed: VecDeque<(u64, Vec<u8>, bool)>,
+    /// The number of the next.
+    pub(super) next: u64,
 }
 
 impl Session {
+    /// One more stanza of this session's is with that peer, or one less.
+    pub(super) fn at_peers(&mut self, peer: SessionId, change: i32) {
+        let away = self.away.get_or_insert_default();
+        match away.peers.iter_mut().find(|(id, _)| *id == peer) {
+            Some((_, count)) => *count = count.saturating_add_signed(change),
+            None if change > 0 => away.peers.push((peer, 1)),
+            None => {}
+        }
+        away.peers.retain(|(_, count)| *count > 0);
+        if away.peers.is_empty() && away.owed.is_empty() {
+            self.away = None;
+        }
+    }
+
     /// Whether it gets messages to the bare address (RFC 6121 §8.5.2.1.1): its priority.
     pub fn priority(&self) -> Option<i8> {
         self.presence.as_ref().map(|p| p.priority)

@@ -81,12 +81,7 @@ impl Hub {
     pub(super) fn route(&mut self, sink: &mut dyn Sink, origin: &Origin, to: &Jid<'_>, stanza: &Stanza<'_>) {
         if !self.is_local(to.domain()) {
             // §10.4
-            if stanza.kind() != Kind::Presence {
-                let error =
-                    Error::new(Condition::RemoteServerNotFound).text("this hub does not reach other domains");
-                bounce(self, sink, origin, stanza, error);
-            }
-            return;
+            return self.forward(sink, origin, to, stanza);
         }
         match (to.local(), to.resource()) {
             // §10.5.1, §10.5.2: the domain itself.
@@ -424,7 +419,7 @@ impl Hub {
 }
 
 /// RFC 6120 §8.2.3: an iq has an id, one of four types, and a request exactly one child.
-fn malformed_iq(stanza: &Stanza<'_>) -> Option<Error> {
+pub(super) fn malformed_iq(stanza: &Stanza<'_>) -> Option<Error> {
     let bad = |text| Some(Error::new(Condition::BadRequest).text(text));
     if stanza.id().is_none() {
         return bad("an iq needs an id");

@@ -83,6 +83,7 @@ impl Hub {
             parked: 0,
             behind: false,
             rekeying: false,
+            away: None,
         }));
         self.live_sessions += 1;
         self.counters.binds += 1;

@@ -1,6 +1,7 @@
 //! One connection as everybody but its reader sees it: a socket, perhaps TLS, and what waits to be
 //! written. Nothing is ever written from inside routing; the flusher does it once per turn.
 
+use super::kept::{Kept, TooHigh, is_stanza};
 use super::reactor::{Socket, Wait};
 use super::tls::Tls;
 use crate::hub::limits::fixed;
@@ -140,10 +141,10 @@ impl Conn {
 
 /// What waits to be written for a session. Empty, without memory, when idle.
 pub struct Outbox {
-    /// Where it goes.
-    pub conn: Rc<Conn>,
-    /// Whose it is.
-    pub jid: FullJid,
+    /// Where it goes; while there is nowhere, all that is put in here waits.
+    pub conn: Option<Rc<Conn>>,
+    /// Whose it is, if it is a session's.
+    pub jid: Option<FullJid>,
     /// The priority that the session had when it ended, if the hub knew it then.
     pub priority: Option<i8>,
     /// Whole stanzas, but for the first `first` bytes.
@@ -156,11 +157,13 @@ pub struct Outbox {
     before: u64,
     /// Called when that many bytes have been written.
     taken: VecDeque<(u64, Taken)>,
+    /// With stream management, what is written stays in `bytes` until it is acknowledged.
+    kept: Option<Box<Kept>>,
     /// The socket takes no more; a task waits for it.
     blocked: bool,
     /// On the flusher's list.
     dirty: bool,
-    /// Negotiation still writes; what comes for the session waits behind it.
+    /// Negotiation still writes, or there is no connection; what comes for the session waits behind it.
     held: bool,
     /// It was full when somebody had something for it.
     refused: bool,
@@ -179,15 +182,21 @@ pub enum Flushed {
 impl Outbox {
     /// For a session that was just bound on `conn`.
     pub fn new(conn: Rc<Conn>, jid: FullJid) -> Outbox {
+        Outbox { conn: Some(conn), jid: Some(jid), ..Outbox::without_conn() }
+    }
+
+    /// For whom there is no connection yet: see [`Outbox::attach`].
+    pub fn without_conn() -> Outbox {
         Outbox {
-            conn,
-            jid,
+            conn: None,
+            jid: None,
             priority: None,
             bytes: Vec::new(),
             first: 0,
             sent: 0,
             before: 0,
             taken: VecDeque::new(),
+            kept: None,
             blocked: false,
             dirty: false,
             held: true,
@@ -195,12 +204,30 @@ impl Outbox {
         }
     }
 
+    /// Has the reader of its connection end it.
+    pub fn kill(&self, end: End) {
+        if let Some(conn) = &self.conn {
+            conn.kill(end);
+        }
+    }
+
+    /// What waits to be written, or to be acknowledged.
+    fn waits(&self) -> usize {
+        let gone = self.kept.as_ref().map_or(self.sent, |kept| kept.front.min(self.sent));
+        self.bytes.len() - gone
+    }
+
+    /// Whether nothing waits to be written.
+    pub fn is_quiet(&self) -> bool {
+        self.sent == self.bytes.len() && !self.blocked && !self.held
+    }
+
     /// Whether `bound` bytes wait already.
     pub fn is_full(&mut self, bound: usize, pool: &mut Pool) -> bool {
         if self.bytes.len() - self.sent >= fixed::EARLY_WRITE && !self.blocked && !self.held {
             let _ = self.push(pool); // an error shows at the next visit as well
         }
-        self.bytes.len() - self.sent >= bound
+        self.waits() >= bound
     }
 
     /// The buffer to append to, unless `bound` bytes wait already. True with it: the connection
@@ -218,9 +245,12 @@ impl Outbox {
         Some((&mut self.bytes, first))
     }
 
-    /// Calls `then` when all that is in here now has been taken by the system; gives it back when
-    /// that is so already.
+    /// Calls `then` when all that is in here now has been taken, by the system or with stream management by
+    /// the other side; gives it back when that is so already.
     pub fn when_taken(&mut self, then: Taken) -> Option<Taken> {
+        if let Some(kept) = &mut self.kept {
+            return kept.when_taken(&self.bytes, then);
+        }
         if self.bytes.len() == self.gone() {
             return Some(then);
         }
@@ -236,8 +266,117 @@ impl Outbox {
         self.dirty = true;
     }
 
+    /// There is a connection now: `first` goes out on it, then all that has waited.
+    pub fn attach(&mut self, conn: Rc<Conn>, first: &[u8]) {
+        self.conn = Some(conn);
+        if let Some(kept) = &mut self.kept {
+            kept.moved(first.len());
+        }
+        self.release(first);
+    }
+
+    /// The connection is gone, or another comes: what was not taken waits from here on. False: a stanza was
+    /// being written.
+    pub fn detach(&mut self) -> bool {
+        let all = self.rest();
+        let (gone, whole) = (self.bytes.len() - all.len(), self.sent == 0 || self.ends_at(self.sent));
+        self.before += gone as u64;
+        self.bytes = all;
+        if let Some(kept) = &mut self.kept {
+            let mut stanzas = Vec::with_capacity(self.bytes.len());
+            each_stanza(&self.bytes, |frame| {
+                if is_stanza(frame) {
+                    stanzas.extend_from_slice(frame);
+                }
+                true
+            });
+            self.bytes = stanzas;
+            kept.moved(0);
+        }
+        (self.conn, self.first, self.sent) = (None, 0, 0);
+        (self.held, self.blocked) = (true, false);
+        whole
+    }
+
+    // ---- stream management ----------------------------------------------------------------------
+
+    /// From here on, what is put in here stays until the other side acknowledges it (XEP-0198). What it has
+    /// not acknowledged of a stream before is new to it.
+    pub fn manage(&mut self) {
+        let front = if self.conn.is_some() { self.bytes.len() } else { 0 };
+        match &mut self.kept {
+            Some(kept) => {
+                kept.anew();
+            }
+            none => *none = Some(Box::new(Kept::from(front))),
+        }
+    }
+
+    /// The bookkeeping of stream management, if there is any.
+    pub(super) fn kept(&mut self) -> Option<&mut Kept> {
+        self.kept.as_deref_mut()
+    }
+
+    /// The other side has handled `h` stanzas (XEP-0198 §4). Says whether it was sent more since then, which it
+    /// has to be asked for.
+    pub fn acknowledge(&mut self, h: u32, pool: &mut Pool, due: &mut Vec<Taken>) -> Result<bool, TooHigh> {
+        let Some(kept) = &mut self.kept else { return Ok(false) };
+        let news = kept.acknowledge(h, &self.bytes, self.sent, due)?;
+        let more = news > 0 && !kept.is_empty();
+        self.let_go(pool);
+        let visit = more && !(self.dirty || self.blocked || self.held);
+        self.dirty |= visit;
+        Ok(visit)
+    }
+
+    /// The other side is back, before [`Outbox::attach`]. A stanza that it has been given too often without
+    /// acknowledging it is taken out, and returned (threats A9).
+    pub fn come_back(&mut self, due: &mut Vec<Taken>) -> Option<Vec<u8>> {
+        let kept = self.kept.as_mut()?;
+        let length = kept.come_back(&self.bytes, due)?;
+        let start = kept.front.saturating_sub(length);
+        let poison = self.bytes.get(start..kept.front).unwrap_or_default().to_vec();
+        let front = kept.front.min(self.bytes.len());
+        self.bytes.drain(..front);
+        kept.cut(front);
+        self.before += front as u64;
+        Some(poison)
+    }
+
+    /// Whether another stanza could come in with so little waiting that it is worth telling.
+    pub fn has_room(&self, bound: usize) -> bool {
+        self.waits() <= bound / 2
+    }
+
+    /// Drops what was acknowledged, once that is much of what there is.
+    fn let_go(&mut self, pool: &mut Pool) {
+        let Some(kept) = &mut self.kept else { return };
+        if self.held {
+            let front = kept.front.min(self.bytes.len());
+            self.bytes.drain(..front);
+            kept.cut(front);
+            self.before += front as u64;
+            return;
+        }
+        if kept.is_empty() && self.sent == self.bytes.len() {
+            self.before += self.sent as u64;
+            (self.sent, self.first) = (0, 0);
+            kept.moved_clean();
+            return pool.keep(std::mem::take(&mut self.bytes));
+        }
+        let front = kept.front;
+        if front <= self.sent && front >= self.bytes.len() / 2 {
+            self.bytes.drain(..front);
+            kept.cut(front);
+            (self.before, self.sent, self.first) = (self.before + front as u64, self.sent - front, 0);
+        }
+    }
+
+    // ---- writing --------------------------------------------------------------------------------
+
     fn push(&mut self, pool: &mut Pool) -> io::Result<bool> {
-        let (n, open) = self.conn.write(self.bytes.get(self.sent..).unwrap_or_default())?;
+        let Some(conn) = &self.conn else { return Err(ErrorKind::NotConnected.into()) };
+        let (n, open) = conn.write(self.bytes.get(self.sent..).unwrap_or_default())?;
         self.sent += n;
         pool.written = pool.written.wrapping_add(n as u64);
         Ok(open)
@@ -245,7 +384,8 @@ impl Outbox {
 
     /// How much of `bytes` the system has. Of what TLS has taken it may have only a part.
     fn gone(&self) -> usize {
-        let held = self.conn.tls.borrow().as_ref().map_or(0, |tls| tls.unflushed());
+        let tls = self.conn.as_ref().map(|conn| conn.tls.borrow());
+        let held = tls.as_ref().and_then(|tls| tls.as_ref()).map_or(0, Tls::unflushed);
         self.sent.saturating_sub(held)
     }
 
@@ -260,6 +400,9 @@ impl Outbox {
 
     /// The same, when the socket has been waited for.
     pub fn flush_on(&mut self, pool: &mut Pool, due: &mut Vec<Taken>) -> Flushed {
+        if let Some(kept) = &mut self.kept {
+            kept.request(&mut self.bytes);
+        }
         let Ok(open) = self.push(pool) else { return Flushed::Dead };
         self.blocked = !open;
         let reached = self.before + self.gone() as u64;
@@ -267,10 +410,16 @@ impl Outbox {
             due.extend(self.taken.pop_front().map(|(_, then)| then));
         }
         if !open {
-            if self.sent > fixed::EARLY_WRITE {
+            if self.kept.is_some() {
+                self.let_go(pool);
+            } else if self.sent > fixed::EARLY_WRITE {
                 self.cut();
             }
             return Flushed::Blocked;
+        }
+        if self.kept.is_some() {
+            self.let_go(pool);
+            return Flushed::Clean;
         }
         (self.before, self.sent, self.first) = (reached, 0, 0);
         pool.keep(std::mem::take(&mut self.bytes));
@@ -285,34 +434,67 @@ impl Outbox {
 
     /// Lets go of the stanzas that the system has.
     fn cut(&mut self) {
-        let gone = self.gone();
-        let mut at = self.first;
-        each_stanza(self.bytes.get(at..).unwrap_or_default(), |stanza| {
-            let fits = at + stanza.len() <= gone;
-            at += if fits { stanza.len() } else { 0 };
-            fits
-        });
-        if at <= gone {
+        let at = self.whole(self.gone());
+        if at <= self.gone() {
             self.bytes.drain(..at);
             (self.before, self.sent, self.first) = (self.before + at as u64, self.sent - at, 0);
         }
+    }
+
+    /// The end of the last whole stanza within the first `bound` bytes.
+    fn whole(&self, bound: usize) -> usize {
+        let mut at = self.first;
+        each_stanza(self.bytes.get(at..).unwrap_or_default(), |stanza| {
+            let fits = at + stanza.len() <= bound;
+            at += if fits { stanza.len() } else { 0 };
+            fits
+        });
+        at
+    }
+
+    /// Whether no stanza is cut in two there.
+    fn ends_at(&self, place: usize) -> bool {
+        place == self.bytes.len() || self.whole(place) == place
     }
 
     /// Puts the last words behind all else and says everything.
     pub async fn say(&mut self, words: &[u8], shared: &RefCell<Pool>) -> io::Result<()> {
         self.bytes.extend_from_slice(words);
         while !self.push(&mut shared.borrow_mut())? {
-            self.conn.io.writable().await?;
+            let Some(conn) = &self.conn else { return Err(ErrorKind::NotConnected.into()) };
+            conn.io.writable().await?;
         }
         Ok(())
     }
 
-    /// The stanzas that the system has not, or not to the end. (What it has may be lost as well;
-    /// that takes the other side's word, XEP-0198.)
-    pub fn unsent(mut self) -> Vec<u8> {
-        self.cut();
-        self.bytes.drain(..self.first);
-        self.bytes
+    /// The stanzas that the other side has not, as far as we know: with stream management those it has not
+    /// acknowledged, and else those that the system has not, or not to the end.
+    fn rest(&mut self) -> Vec<u8> {
+        let gone = self.gone();
+        let start = match &mut self.kept {
+            Some(kept) => {
+                kept.lost(&self.bytes, self.sent);
+                if kept.front <= self.sent { kept.front } else { self.whole(gone) }
+            }
+            None => self.whole(gone),
+        };
+        self.bytes.get(start..).unwrap_or_default().to_vec()
+    }
+
+    /// Nothing more will be written: what the other side has not, to be given back, and then who waits to hear
+    /// that it never will.
+    pub fn give_up(&mut self) -> (Vec<u8>, Vec<Taken>) {
+        let rest = self.rest();
+        let mut waiting: Vec<Taken> =
+            std::mem::take(&mut self.taken).into_iter().map(|(_, then)| then).collect();
+        if let Some(mut kept) = self.kept.take() {
+            waiting.extend(kept.give_up());
+        }
+        self.before += self.bytes.len() as u64;
+        self.bytes = Vec::new();
+        (self.conn, self.first, self.sent) = (None, 0, 0);
+        (self.held, self.blocked) = (true, false);
+        (rest, waiting)
     }
 }
 

@@ -589,7 +589,7 @@ impl World {
         let now: Vec<_> = now.into_iter().filter(|(s, _)| alive(s)).collect();
         self.ring.taken = later;
         for (_, then) in now {
-            then(&mut self.hub, &mut self.ring);
+            then(&mut self.hub, &mut self.ring, true);
             moved = true;
         }
         moved
