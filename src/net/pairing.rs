@@ -30,6 +30,7 @@ pub struct Pairing {
     started: Instant,
     window: RefCell<Option<Window>>,
     said: Cell<Option<Why>>,
+    streams: Cell<u64>,
     wakers: RefCell<Vec<Waker>>,
     changes: Cell<u64>,
 }
@@ -40,6 +41,7 @@ impl Default for Pairing {
             started: Instant::now(),
             window: RefCell::default(),
             said: Cell::default(),
+            streams: Cell::default(),
             wakers: RefCell::default(),
             changes: Cell::default(),
         }
@@ -64,36 +66,38 @@ impl Pairing {
         Ok(())
     }
 
-    /// Whether a stream of that domain, which nothing else proves, may stay for the sake of pairing.
+    /// A number for a stream, that no other has.
+    pub fn number(&self) -> u64 {
+        self.streams.replace(self.streams.get().wrapping_add(1))
+    }
+
+    /// Whether a stream of that domain, which nothing else proves, is there for the sake of pairing.
     pub fn wants(&self, domain: &str) -> bool {
         let (now, window) = (self.now(), self.window.borrow());
         window.as_ref().is_some_and(|w| w.is_open(now) && w.with().is_none_or(|with| with == domain))
     }
 
-    /// We have dialled: what to send first. `stream` is any number that no other stream has; `peer` is the
-    /// domain that was dialled and the key that TLS has shown.
+    /// We have dialled: what to send first. `peer` is the domain that was dialled and the key that TLS has shown.
     pub fn begin(&self, stream: u64, peer: &Hub) -> Result<Vec<u8>, Why> {
         let mut window = self.window.borrow_mut();
         let first = window.as_mut().ok_or(Why::Closed)?.initiate(self.now(), stream, peer)?;
         Ok(bytes(&first))
     }
 
-    /// An element of [`pairing::NS`] came before anything was proven on the stream. What to answer.
-    pub fn hear(&self, stream: u64, peer: &Hub, name: &str, text: &str) -> Option<Vec<u8>> {
-        let message = Message::read(name, text);
+    /// A word came before anything was proven on the stream. What to answer.
+    pub fn hear(&self, stream: u64, peer: &Hub, message: &Message) -> Option<Vec<u8>> {
         let mut window = self.window.borrow_mut();
         let reply = match (window.as_mut(), message) {
-            (Some(window), Some(message)) => {
-                let heard = window.hear(self.now(), stream, peer, &message);
+            (Some(window), message) => {
+                let heard = window.hear(self.now(), stream, peer, message);
                 if let Some(event) = heard.event {
                     self.tell(event, Some(&peer.domain));
                 }
                 heard.reply
             }
             // No answer to an answer.
-            (_, Some(Message::Refused(_))) => None,
-            (None, Some(_)) => Some(pairing::closed()),
-            (_, None) => Some(Message::Refused(Why::Broken)),
+            (None, Message::Refused(_)) => None,
+            (None, _) => Some(pairing::closed()),
         };
         drop(window);
         reply.map(|reply| bytes(&reply))
@@ -210,7 +214,7 @@ mod tests {
         let (a, b) = (Pairing::default(), Pairing::default());
         let hear = |at: &Pairing, from: &Hub, bytes: &[u8]| {
             let (name, text) = parts(bytes);
-            at.hear(1, from, &name, &text)
+            at.hear(1, from, &Message::read(&name, &text).unwrap())
         };
         assert_eq!((a.status(), a.wants("b.local")), (Status::Closed(None), false));
         assert_eq!(a.begin(1, &two), Err(Why::Closed));
@@ -242,7 +246,7 @@ mod tests {
         assert!(b.close().is_some());
         assert_eq!(b.accept("a.local"), Err(Why::Closed));
         assert_eq!(b.status(), Status::Closed(Some(Why::Refused)));
-        assert_eq!(parts(&b.hear(1, &one, "nonsense", "").unwrap()).1, "broken");
-        assert_eq!(b.hear(1, &one, "refused", "closed"), None);
+        assert_eq!(parts(&b.hear(1, &one, &Message::Commit([0; 32])).unwrap()).1, "closed");
+        assert_eq!(b.hear(1, &one, &Message::Refused(Why::Closed)), None);
     }
 }

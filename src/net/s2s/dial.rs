@@ -24,6 +24,8 @@ const CONNECT: Duration = Duration::from_secs(8);
 const NEGOTIATE: Duration = Duration::from_secs(30);
 /// One key, looked up, asked about and answered.
 const CALL: Duration = Duration::from_secs(25);
+/// One pairing, which takes two ways there and back.
+const PAIR: Duration = Duration::from_secs(10);
 /// The port that is for direct TLS (XEP-0368), where an address is all that is known.
 const DIRECT: u16 = 5270;
 
@@ -220,6 +222,7 @@ async fn attempt(
         Over::Answer(verdict) => {
             (NoWay { answer: Some(*verdict), ..NoWay::new(Lost::Timeout, "it was asked") }, true)
         }
+        Over::Paired => (NoWay::new(Lost::Timeout, "it was asked"), true),
         Over::Closed => (NoWay::new(Lost::Timeout, "it has closed the stream before it was ready"), false),
         Over::Dead(why) => (NoWay::new(Lost::Timeout, why), false),
         Over::Killed(End::Error(error)) => (NoWay::new(Lost::Timeout, error), true),
@@ -271,6 +274,17 @@ pub(super) async fn call_back(shared: &Rc<Shared>, call: &Callback) -> Verdict {
         Some(NoWay { kind: Lost::NotFound, .. }) => Verdict::NotFound,
         Some(NoWay { connected: false, .. }) => Verdict::Unreachable,
         _ => Verdict::Timeout,
+    }
+}
+
+/// Once through a pairing with whoever is at the addresses of a domain; how it went is in [`Shared::pairing`].
+pub async fn pair(shared: &Rc<Shared>, remote: &Domain) {
+    let Some(s2s) = shared.s2s.get().cloned() else { return };
+    let local = shared.with_hub(|hub, _| Domain::parse(&hub.names.domain).ok());
+    let Some(local) = local.filter(|_| permits(shared, remote.as_str())) else { return };
+    let wanted = Wanted { local, remote: remote.clone(), task: Task::Pair };
+    if let Err(why) = reach(shared, &s2s, &wanted, PAIR).await {
+        log::debug!("{remote}: pairing: {}", why.text);
     }
 }
 
