@@ -243,15 +243,6 @@ impl Service {
         smol::future::zip(others, self.keep_time()).await;
     }
 
-    /// The hub has another key from now on (a reload).
-    pub fn key(&self, pin: Pin) {
-        self.mdns.borrow_mut().key(Instant::now(), pin);
-        let mut sightings = self.sightings.borrow_mut();
-        sightings.set_own_pin(pin);
-        // Whoever waits for the time looks at it anew.
-        sightings.wake();
-    }
-
     /// Tells the network that we go.
     pub fn goodbye(&self) {
         let packets = self.mdns.borrow_mut().goodbye();
@@ -314,6 +305,7 @@ impl Service {
                 let (output, next) = {
                     let mut sightings = self.sightings.borrow_mut();
                     let mut mdns = self.mdns.borrow_mut();
+                    mdns.key(now, sightings.own_pin());
                     if sightings.take_wanted(Some(cx.waker())) {
                         mdns.look(now);
                         // Once more, for there is nobody yet who would wake us.

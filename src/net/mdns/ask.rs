@@ -24,13 +24,7 @@ pub(super) async fn ask(host: &str, loopback: bool, patience: Duration) -> Vec<I
         Timer::after(patience).await;
         Vec::new()
     };
-    let asking = async {
-        match asked(host, loopback).await {
-            Some(addresses) => addresses,
-            // The answer "no" is the same as none, and as fast.
-            None => Vec::new(),
-        }
-    };
+    let asking = async { asked(host, loopback).await.unwrap_or_default() };
     future::or(asking, late).await
 }
 

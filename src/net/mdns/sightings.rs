@@ -224,9 +224,14 @@ impl Sightings {
         self.listens = true;
     }
 
-    /// Our own key is another from now on.
-    pub(super) fn set_own_pin(&mut self, pin: Pin) {
+    /// Our own key is another from now on (a reload); it is announced.
+    pub fn own_key(&mut self, pin: Pin) {
         self.own_pin = pin;
+        self.wake();
+    }
+
+    pub(super) fn own_pin(&self) -> Pin {
+        self.own_pin
     }
 
     /// Whether somebody looks for a domain; if not, whoever looks next wakes this.

@@ -26,6 +26,8 @@ const NEGOTIATE: Duration = Duration::from_secs(30);
 const CALL: Duration = Duration::from_secs(25);
 /// One pairing, which takes two ways there and back.
 const PAIR: Duration = Duration::from_secs(10);
+/// For an answer of somebody on the local network, to whom we have called out.
+const LOOK: Duration = Duration::from_secs(1);
 /// The port that is for direct TLS (XEP-0368), where an address is all that is known.
 const DIRECT: u16 = 5270;
 
@@ -303,6 +305,10 @@ async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<V
         return said(s2s, &address, source.into()).await;
     }
     let mut places = seen(shared, remote);
+    if places.is_empty() && remote.as_str().ends_with(".local") {
+        mdns::find(&shared.reactor, &shared.sightings, remote.as_str(), LOOK).await;
+        places = seen(shared, remote);
+    }
     let own = own_addresses(&s2s.own.borrow());
     let pinned = record.is_some_and(|record| record.pin.is_some());
     let on_loopback = s2s.own.borrow().iter().any(|own| own.ip().is_loopback());
@@ -328,7 +334,6 @@ async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<V
         // A name of the local network is not there today, and may be tomorrow.
         Err(why) if remote.as_str().ends_with(".local") => {
             log::debug!("{remote}: {why}");
-            shared.sightings.borrow_mut().look(remote.as_str());
             let text = "it is not to be seen on the local network; give its address: stonechat peer add DOMAIN --address HOST:PORT";
             return Err(NoWay::new(Lost::Timeout, text));
         }
