@@ -17,7 +17,7 @@ use crate::stream::pairing::{self, Offer};
 use crate::stream::trust::Trusted;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How the way to a domain stands; the best last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -342,6 +342,8 @@ pub fn seen(shared: &Rc<Shared>) -> Vec<Seen> {
 
 /// Between two tries to reach the other hub of a pairing, whose people may come a little later.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long a person waits for an answer to one order.
+const WAIT: Duration = Duration::from_secs(30);
 
 /// Opens a pairing for some minutes, with whoever is there or with one domain; what to do next.
 ///
@@ -353,49 +355,54 @@ pub async fn pair(shared: &Rc<Shared>, domain: Option<&str>) -> Result<String, S
     let (Some(own), true) = (own, shared.s2s.get().is_some()) else {
         return Err("this hub does not reach other domains; it runs with --no-s2s".into());
     };
-    match shared.pairing.status() {
-        Status::Closed(_) => {
-            let patience = Duration::from_secs(shared.limits().pairing_seconds);
-            let us = shared.with_hub(|hub, _| (*hub.names.domain).into());
-            let us = pairing::Hub { domain: us, pin: own };
-            shared.pairing.open(us, domain, patience).map_err(|why| why.to_string())?;
-            shared.spawn(seek(shared.clone(), domain.map(Box::from)));
-        }
-        Status::Waiting { with, .. } if with.as_deref() == domain => {}
-        Status::Compare(offer) if domain.is_none_or(|domain| *offer.peer.domain == *domain) => {}
-        _ => {
-            return Err(
-                "another pairing is open, and there is one at a time; it closes by itself in some minutes"
-                    .into(),
-            );
-        }
+    // Whoever asks again for the same asks how it stands; for another, he has changed his mind.
+    let same = match shared.pairing.status() {
+        Status::Closed(_) => false,
+        Status::Waiting { with, .. } => with.as_deref() == domain,
+        Status::Compare(offer) => domain.is_none_or(|domain| *offer.peer.domain == *domain),
+    };
+    if !same {
+        let patience = Duration::from_secs(shared.limits().pairing_seconds);
+        let us = shared.with_hub(|hub, _| (*hub.names.domain).into());
+        shared.pairing.open(pairing::Hub { domain: us, pin: own }, domain, patience);
+        shared.spawn(seek(shared.clone(), domain.map(Box::from)));
     }
+    let (mine, started) = (shared.pairing.opened(), Instant::now());
     loop {
+        if shared.pairing.opened() != mine {
+            return Err("another pairing has taken its place".into());
+        }
         let left = match shared.pairing.status() {
             Status::Compare(offer) => return Ok(compare(&offer)),
-            Status::Closed(None) => {
-                return Err("nobody has come; say the same at the other hub, within some minutes".into());
-            }
+            Status::Closed(None) => return Err("nobody has come; the pairing is closed".into()),
             Status::Closed(Some(why)) => return Err(format!("nothing was paired: {why}")),
-            Status::Waiting { left, .. } => left,
+            Status::Waiting { left, .. } => Duration::from_secs(left.saturating_add(1)),
         };
-        let over = shared.reactor.after(Duration::from_secs(left.saturating_add(1)));
-        smol::future::or(shared.pairing.changed(), over).await;
+        let Some(patience) = WAIT.checked_sub(started.elapsed()) else {
+            return Err(format!(
+                "nobody has come yet; the pairing stays open for {} seconds more: say the same at the other hub, and here again",
+                left.as_secs()
+            ));
+        };
+        smol::future::or(shared.pairing.changed(), shared.reactor.after(left.min(patience))).await;
     }
 }
 
 fn compare(offer: &Offer) -> String {
     let domain = &offer.peer.domain;
     format!(
-        "{domain} shows the key {}\n\n  {}\n\nThe same six digits must be shown at {domain}. If they are, and only then: stonechat peer accept {domain}",
-        cert::pin_text(&offer.peer.pin),
-        offer.digits()
+        "  {}\n\nThe same six digits must be shown at {domain}. If they are, and only then: stonechat peer accept {domain}\n(Its key is {}.)",
+        offer.digits(),
+        cert::pin_text(&offer.peer.pin)
     )
 }
 
 /// Dials the other hub of a pairing until somebody is there who wants the same.
 async fn seek(shared: Rc<Shared>, with: Option<Box<str>>) {
-    while let Status::Waiting { .. } = shared.pairing.status() {
+    let mine = shared.pairing.opened();
+    let waits =
+        || shared.pairing.opened() == mine && matches!(shared.pairing.status(), Status::Waiting { .. });
+    while waits() {
         let domains: Vec<Box<str>> = match &with {
             Some(domain) => vec![domain.clone()],
             None => {
@@ -406,7 +413,7 @@ async fn seek(shared: Rc<Shared>, with: Option<Box<str>>) {
             }
         };
         for domain in domains {
-            if let (Ok(domain), Status::Waiting { .. }) = (Domain::parse(&domain), shared.pairing.status()) {
+            if let (Ok(domain), true) = (Domain::parse(&domain), waits()) {
                 super::s2s::pair(&shared, &domain).await;
             }
         }
