@@ -5,6 +5,7 @@
 pub use super::kept::TooHigh;
 use super::mdns::Sightings;
 use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
+use super::pairing::Pairing;
 use super::peers::Peers;
 use super::reactor::{Reactor, Wait};
 use super::s2s::S2s;
@@ -95,6 +96,8 @@ pub struct Shared {
     pub peers: RefCell<Peers>,
     /// Who was seen on the local network.
     pub sightings: Rc<RefCell<Sightings>>,
+    /// The pairing that is open, if one is.
+    pub pairing: Pairing,
     /// Threads for key derivation.
     pub workers: Workers,
     /// TLS for incoming connections.
@@ -197,6 +200,7 @@ impl Shared {
             store,
             peers: RefCell::new(peers),
             sightings: Rc::new(RefCell::new(sightings)),
+            pairing: Pairing::default(),
             workers: Workers::new(),
             tls,
             ask_clients,

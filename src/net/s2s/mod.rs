@@ -9,7 +9,7 @@ mod dial;
 mod drive;
 
 pub use accept::serve;
-pub use dial::dial_for_ever;
+pub use dial::{dial_for_ever, pair};
 
 use super::dns::Resolver;
 use super::outbox::{Conn, End};
