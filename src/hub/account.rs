@@ -98,6 +98,8 @@ pub struct Session {
     pub parked: u32,
     /// Messages for it wait in the store: what comes now stands behind them (RFC 6120 §10.1).
     pub behind: bool,
+    /// It has lost its connection, and may come back with another (XEP-0198 §5).
+    pub away: bool,
     /// A new password of its user's is being made into keys, which is a worker's time (XEP-0077).
     pub rekeying: bool,
 }

@@ -60,6 +60,8 @@ limits! {
     close_seconds: 5, Size, "seconds", "to wait for the peer's </stream> after ours";
     stall_seconds: 60, Size, "seconds", "a reader that takes nothing for so long is cut off";
     outbox_bytes: 1_048_576, Size, "bytes", "waiting for one slow reader; four full-size stanzas";
+    resume_seconds: 300, Count, "seconds", "a lost connection may be resumed (XEP-0198) for so long: a lift, a tunnel, a router's restart; 0 is off";
+    hibernated: 1_000, Count, "sessions", "lost and not resumed yet, all at once; each may hold outbox-bytes, and the oldest goes";
     connections: 20_000, Count, "connections", "all at once; the limit of open files lowers it further";
     connections_per_address: 256, Count, "connections", "a gateway or a Node-RED with many devices fits, one host can't take all";
     unauthenticated: 1_000, Count, "connections", "not yet logged in, all at once";

@@ -166,6 +166,11 @@ impl Hub {
                 self.bind(sink, ticket, account, resource, lang)
             }
             Input::Drained { session } => self.fetch_offline(sink, session),
+            Input::Away { session } => self.away(session, true),
+            Input::Back { session } => {
+                self.away(session, false);
+                self.fetch_offline(sink, session);
+            }
             Input::Unsent { to, priority, stanza } => self.unsent(sink, to, priority, stanza),
             Input::Closed { session } => self.closed(sink, session),
         }
@@ -348,20 +353,29 @@ impl Hub {
     /// Sends an answer, but not before everything that the session sent earlier is on disk: an
     /// answer then tells a client that all before it is safe.
     pub fn send_after_pending(&mut self, sink: &mut dyn Sink, to: SessionId, packet: Vec<u8>) {
-        let under_way = self.session(to).map_or((0, 0), |s| (s.pending, s.parked));
+        self.after_pending(sink, to, move |hub, sink| {
+            hub.send(sink, to, &packet);
+        });
+    }
+
+    /// Does something once everything that the session sent earlier is on disk.
+    pub fn after_pending(
+        &mut self,
+        sink: &mut dyn Sink,
+        session: SessionId,
+        then: impl FnOnce(&mut Hub, &mut dyn Sink) + 'static,
+    ) {
+        let under_way = self.session(session).map_or((0, 0), |s| (s.pending, s.parked));
         if under_way == (0, 0) {
-            self.send(sink, to, &packet);
-            return;
+            return then(self, sink);
         }
         let parked = under_way.1 > 0;
-        self.after_jobs(sink, to, move |hub, sink| {
+        self.after_jobs(sink, session, move |hub, sink| {
             // What was parked goes to the store once its account is read: behind that, then.
-            if parked && hub.session(to).is_some_and(|s| s.pending > 0) {
-                hub.after_jobs(sink, to, move |hub, sink| {
-                    hub.send(sink, to, &packet);
-                });
+            if parked && hub.session(session).is_some_and(|s| s.pending > 0) {
+                hub.after_jobs(sink, session, then);
             } else {
-                hub.send(sink, to, &packet);
+                then(hub, sink);
             }
         });
     }

@@ -13,6 +13,7 @@ pub mod notify;
 mod outbox;
 pub mod reactor;
 mod register;
+mod resume;
 pub mod ring;
 pub mod tls;
 pub mod work;

@@ -1,13 +1,14 @@
 //! One connection as everybody but its reader sees it: a socket, perhaps TLS, and what waits to be
 //! written. Nothing is ever written from inside routing; the flusher does it once per turn.
 
-use super::kept::{Kept, TooHigh, is_stanza};
+use super::kept::{Kept, is_stanza};
 use super::reactor::{Socket, Wait};
 use super::tls::Tls;
 use crate::hub::limits::fixed;
 use crate::hub::talk::{SessionId, Taken};
 use crate::jid::FullJid;
 use crate::stream;
+use crate::stream::management::TooHigh;
 use crate::xml::{Frame, Framer};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -35,6 +35,7 @@ mod features;
 mod header;
 pub mod identity;
 mod initiating;
+pub mod management;
 mod receiving;
 pub mod sasl;
 pub mod secret;

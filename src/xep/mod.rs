@@ -13,6 +13,7 @@ pub mod ibr_token;
 pub mod invite;
 pub mod last;
 pub mod legacy_session;
+pub mod management;
 pub mod offline;
 pub mod pars;
 pub mod ping;
@@ -41,6 +42,7 @@ pub const ALL: &[Extension] = &[
     caps::CAPS,
     offline::OFFLINE,
     blocking::BLOCKING,
+    management::MANAGEMENT,
     ping::PING,
     time::TIME,
     delay::DELAY,

@@ -48,6 +48,8 @@ pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
 pub const VERSION: &str = "jabber:iq:version";
 /// XEP-0115: Entity Capabilities.
 pub const CAPS: &str = "http://jabber.org/protocol/caps";
+/// XEP-0198: Stream Management.
+pub const SM: &str = "urn:xmpp:sm:3";
 /// XEP-0184: Message Delivery Receipts.
 pub const RECEIPTS: &str = "urn:xmpp:receipts";
 /// XEP-0191: Blocking Command.
