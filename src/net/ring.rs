@@ -697,10 +697,9 @@ impl Sink for Mouth<'_> {
             }
             if let Some(slot) = self.ring.boxes.get_mut(index)
                 && let Some((_, old)) = slot.replace((session.generation, Outbox::new(conn, jid.clone())))
+                && let Some(conn) = old.conn.clone()
             {
-                if let Some(conn) = old.conn.clone() {
-                    *conn.left.borrow_mut() = Some(Box::new(old));
-                }
+                *conn.left.borrow_mut() = Some(Box::new(old));
             }
             (session, jid.clone())
         });
