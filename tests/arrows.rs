@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "stream::Error",
             "stream::Condition",
             "stream::Authenticated",
+            "stream::trust",
         ],
     ),
     ("xep", &["jid", "prep", "xml", "stanza", "hub", "store::change", "stream::Error", "stream::Condition"]),

@@ -1,9 +1,10 @@
 //! What the hub holds of an account, and of each of its sessions.
 
-use super::talk::SessionId;
+use super::Hub;
+use super::talk::{SessionId, Sink};
 use crate::jid::{BareJid, FullJid};
 use crate::store::change::{AccountId, Item, Loaded, Subscription};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// An account in memory: it has a session, or had one lately, or something waits for it.
 pub struct Account {
@@ -99,12 +100,42 @@ pub struct Session {
     /// Messages for it wait in the store: what comes now stands behind them (RFC 6120 §10.1).
     pub behind: bool,
     /// It has lost its connection, and may come back with another (XEP-0198 §5).
-    pub away: bool,
+    pub lost: bool,
     /// A new password of its user's is being made into keys, which is a worker's time (XEP-0077).
     pub rekeying: bool,
+    /// What it has sent to peers that have not taken it yet, and the answers that wait for that.
+    pub(super) away: Option<Box<Away>>,
+}
+
+/// An answer, or what else may only happen then.
+pub(super) type Owed = Box<dyn FnOnce(&mut Hub, &mut dyn Sink)>;
+
+/// See [`Session::away`].
+#[derive(Default)]
+pub(super) struct Away {
+    /// How many stanzas are with which peers.
+    pub(super) peers: Vec<(SessionId, u32)>,
+    /// Answers in the order they were asked for: a number, the answer, and whether it may go.
+    pub(super) owed: VecDeque<(u64, Owed, bool)>,
+    /// The number of the next.
+    pub(super) next: u64,
 }
 
 impl Session {
+    /// One more stanza of this session's is with that peer, or one less.
+    pub(super) fn at_peers(&mut self, peer: SessionId, change: i32) {
+        let away = self.away.get_or_insert_default();
+        match away.peers.iter_mut().find(|(id, _)| *id == peer) {
+            Some((_, count)) => *count = count.saturating_add_signed(change),
+            None if change > 0 => away.peers.push((peer, 1)),
+            None => {}
+        }
+        away.peers.retain(|(_, count)| *count > 0);
+        if away.peers.is_empty() && away.owed.is_empty() {
+            self.away = None;
+        }
+    }
+
     /// Whether it gets messages to the bare address (RFC 6121 §8.5.2.1.1): its priority.
     pub fn priority(&self) -> Option<i8> {
         self.presence.as_ref().map(|p| p.priority)

@@ -82,12 +82,7 @@ impl Hub {
     pub(super) fn route(&mut self, sink: &mut dyn Sink, origin: &Origin, to: &Jid<'_>, stanza: &Stanza<'_>) {
         if !self.is_local(to.domain()) {
             // §10.4
-            if stanza.kind() != Kind::Presence {
-                let error =
-                    Error::new(Condition::RemoteServerNotFound).text("this hub does not reach other domains");
-                bounce(self, sink, origin, stanza, error);
-            }
-            return;
+            return self.forward(sink, origin, to, stanza);
         }
         match (to.local(), to.resource()) {
             // §10.5.1, §10.5.2: the domain itself.
@@ -302,7 +297,7 @@ impl Hub {
         self.forged(stanza, account, &mut cut);
         // Nearly every message is for one session that is all ears: it is stamped where it goes.
         if let [target] = targets
-            && self.session(*target).is_some_and(|s| !s.behind && !s.away)
+            && self.session(*target).is_some_and(|s| !s.behind && !s.lost)
             && self.carbon_copies(origin, place, 1) == (None, false)
             && let Some(out) = sink.outbox(*target)
         {
@@ -314,7 +309,7 @@ impl Hub {
         self.stamp_message(&mut packet, origin, to.as_str(), account, stanza, &cut, &id);
         let (mut taken, mut waits) = (0, false);
         // What waits in memory is lost with us, so it is only there for whom others have read it.
-        let absent = |s: &Session| s.away && s.priority() >= Some(0);
+        let absent = |s: &Session| s.lost && s.priority() >= Some(0);
         let absent = targets.iter().all(|t| self.session(*t).is_some_and(absent)) && is_kept(stanza);
         for target in targets {
             if absent || self.stands_behind(*target, place, stanza) {
@@ -428,7 +423,7 @@ impl Hub {
 }
 
 /// RFC 6120 §8.2.3: an iq has an id, one of four types, and a request exactly one child.
-fn malformed_iq(stanza: &Stanza<'_>) -> Option<Error> {
+pub(super) fn malformed_iq(stanza: &Stanza<'_>) -> Option<Error> {
     let bad = |text| Some(Error::new(Condition::BadRequest).text(text));
     if stanza.id().is_none() {
         return bad("an iq needs an id");

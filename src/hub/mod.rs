@@ -8,7 +8,10 @@ pub mod extension;
 pub mod limits;
 mod loading;
 mod offline;
+pub mod peer;
 mod presence;
+mod relay;
+mod remote;
 mod roster;
 mod sessions;
 pub mod subscription;
@@ -106,6 +109,8 @@ pub struct Hub {
     pub names: Names,
     /// The bounds.
     pub limits: Limits,
+    /// Everything with a domain of its own.
+    pub peers: peer::Peers,
     /// The rooms, in order.
     pub extensions: &'static [Extension],
     /// Traffic.
@@ -136,6 +141,7 @@ impl Hub {
         Hub {
             names,
             limits,
+            peers: peer::Peers::default(),
             extensions,
             counters: Counters::default(),
             now,
@@ -165,14 +171,23 @@ impl Hub {
             Input::Bind { ticket, account, resource, lang } => {
                 self.bind(sink, ticket, account, resource, lang)
             }
-            Input::Drained { session } => self.fetch_offline(sink, session),
-            Input::Away { session } => self.away(session, true),
+            Input::Lost { session } => self.lost(session, true),
             Input::Back { session } => {
-                self.away(session, false);
+                self.lost(session, false);
                 self.fetch_offline(sink, session);
             }
+            Input::Drained { session } => match session.peer_place() {
+                Some(_) => self.fetch_forward(sink, session),
+                None => self.fetch_offline(sink, session),
+            },
             Input::Unsent { to, priority, stanza } => self.unsent(sink, to, priority, stanza),
             Input::Closed { session } => self.closed(sink, session),
+            Input::Remote { peer, stanza } => self.remote(sink, peer, stanza),
+            Input::Linked { peer } => self.linked(sink, peer),
+            Input::Unlinked { peer, why } => self.unlinked(sink, peer, why),
+            Input::Returned { peer, stanza } => self.returned(sink, peer, stanza),
+            Input::Suspect { peer } => self.suspect(sink, peer),
+            Input::Sighted { domain } => self.sighted(sink, domain),
         }
     }
 
@@ -257,8 +272,12 @@ impl Hub {
 
     /// Whether a session has so much under way at the store that it should be read no further.
     pub fn congested(&self, id: SessionId) -> bool {
+        let most = self.limits.jobs_per_session.max(1);
+        if let Some(peer) = self.peer_at(id) {
+            return u64::from(peer.pending) >= most;
+        }
         let under_way = |s: &Session| u64::from(s.pending).saturating_add(u64::from(s.parked));
-        self.session(id).is_some_and(|s| under_way(s) >= self.limits.jobs_per_session.max(1))
+        self.session(id).is_some_and(|s| under_way(s) >= most)
     }
 
     /// An identifier that no other stanza of this hub has (XEP-0359 §3), growing with time.
@@ -279,19 +298,27 @@ impl Hub {
         ask: Ask,
         then: Then,
     ) {
-        let Some(asking) = self.session_mut(session) else {
-            return sink.store(changes, ask, then);
-        };
         let content = changes.iter().map(Change::weight).fold(ask.weight(), usize::saturating_add);
         let weight = weight(content);
-        asking.pending = asking.pending.saturating_add(weight);
+        let Some(pending) = self.pending(session) else {
+            return sink.store(changes, ask, then);
+        };
+        *pending = pending.saturating_add(weight);
         let counted: Then = Box::new(move |hub, sink, answer| {
-            if let Some(session) = hub.session_mut(session) {
-                session.pending = session.pending.saturating_sub(weight);
+            if let Some(pending) = hub.pending(session) {
+                *pending = pending.saturating_sub(weight);
             }
             then(hub, sink, answer);
         });
         sink.store(changes, ask, counted);
+    }
+
+    /// The count of jobs under way for a session or a peer.
+    fn pending(&mut self, id: SessionId) -> Option<&mut u32> {
+        match id.peer_place() {
+            Some(_) => self.peer_at_mut(id).map(|peer| &mut peer.pending),
+            None => self.session_mut(id).map(|session| &mut session.pending),
+        }
     }
 
     /// Writes `changes` and then sends `packets`; if the disk refuses, `refused` instead.
@@ -341,7 +368,12 @@ impl Hub {
 
     /// Sends a whole stanza to a session; one that is gone or full does not get it.
     pub fn send(&mut self, sink: &mut dyn Sink, to: SessionId, packet: &[u8]) -> bool {
-        match sink.must(to) {
+        let out = match to.peer_place() {
+            // An answer to a stanza of theirs: if there is no way, there is none.
+            Some(_) => self.door(sink, to),
+            None => sink.must(to),
+        };
+        match out {
             Some(out) => {
                 out.extend_from_slice(packet);
                 true
@@ -365,16 +397,50 @@ impl Hub {
         session: SessionId,
         then: impl FnOnce(&mut Hub, &mut dyn Sink) + 'static,
     ) {
-        let under_way = self.session(session).map_or((0, 0), |s| (s.pending, s.parked));
+        let under_way = match self.peer_at(session) {
+            Some(peer) => (peer.pending, peer.pending),
+            None => self.session(session).map_or((0, 0), |s| (s.pending, s.parked)),
+        };
+        if let Some(away) = self.session_mut(session).and_then(|s| s.away.as_deref_mut()) {
+            let ticket = away.next;
+            away.next = away.next.wrapping_add(1);
+            away.owed.push_back((ticket, Box::new(then), false));
+            let peers = away.peers.iter().map(|(peer, _)| *peer).collect();
+            return self.settle(sink, session, peers, ticket);
+        }
         if under_way == (0, 0) {
             return then(self, sink);
         }
         let parked = under_way.1 > 0;
         self.after_jobs(sink, session, move |hub, sink| {
             // What was parked goes to the store once its account is read: behind that, then.
-            if parked && hub.session(session).is_some_and(|s| s.pending > 0) {
+            if parked && hub.pending(session).is_some_and(|pending| *pending > 0) {
                 hub.after_jobs(sink, session, then);
             } else {
+                then(hub, sink);
+            }
+        });
+    }
+
+    /// Waits until these peers have taken what they were sent, or what they have not is on disk. Then the
+    /// answer of that number may go, behind those that were asked for before it.
+    fn settle(&mut self, sink: &mut dyn Sink, to: SessionId, mut peers: Vec<SessionId>, ticket: u64) {
+        if let Some(peer) = peers.pop() {
+            return sink.taken(peer, Box::new(move |hub, sink, _| hub.settle(sink, to, peers, ticket)));
+        }
+        self.after_jobs(sink, to, move |hub, sink| {
+            let Some(away) = hub.session_mut(to).and_then(|s| s.away.as_deref_mut()) else { return };
+            if let Some(owed) = away.owed.iter_mut().find(|(number, ..)| *number == ticket) {
+                owed.2 = true;
+            }
+            let mut due = Vec::new();
+            while away.owed.front().is_some_and(|(.., may_go)| *may_go) {
+                due.extend(away.owed.pop_front().map(|(_, then, _)| then));
+            }
+            if let Some(session) = hub.session_mut(to) {
+                session.at_peers(SessionId::NONE, -1);
+            }
+            for then in due {
                 then(hub, sink);
             }
         });

@@ -3,7 +3,7 @@
 
 use super::account::Account;
 use super::deliver::answerable;
-use super::talk::{SessionId, Sink, Then};
+use super::talk::{SessionId, Sink, Taken, Then};
 use super::{Hub, Origin, bounce, jid};
 use crate::jid::{FullJid, Jid};
 use crate::stanza::{Condition, Error, Kind, Stanza};
@@ -41,8 +41,7 @@ impl Hub {
     ) {
         // What has no sender is ours: a push, an answer.
         let Some(from) = stanza.from() else { return };
-        let session = jid(&from).and_then(|from| self.resource(self.find(from.local()?)?, from.resource()?));
-        let origin = Origin { jid: from.into_owned(), session: session.unwrap_or(SessionId::NONE) };
+        let origin = self.origin_of(&from);
         match stanza.kind() {
             Kind::Iq if answerable(stanza) => {
                 bounce(self, sink, &origin, stanza, Condition::ServiceUnavailable)
@@ -57,6 +56,15 @@ impl Hub {
                 });
             }
         }
+    }
+
+    /// The sender of a stanza that we have stamped: where it is now, if it is there.
+    pub(super) fn origin_of(&mut self, from: &str) -> Origin {
+        let session = jid(from).and_then(|from| match self.is_local(from.domain()) {
+            true => self.resource(self.find(from.local()?)?, from.resource()?),
+            false => self.peer(&self.names.domain.clone(), from.domain()),
+        });
+        Origin { jid: from.to_owned(), session: session.unwrap_or(SessionId::NONE) }
     }
 
     /// Whether a message that was said to a session is not lost with it: it is of a kind that is not
@@ -221,12 +229,12 @@ impl Hub {
                 }
                 return;
             };
-            let taken = move |hub: &mut Hub, sink: &mut dyn Sink, taken| {
+            let then: Taken = Box::new(move |hub, sink, taken| {
                 if taken {
                     hub.offline_taken(sink, id, place, up_to, count, size);
                 }
-            };
-            sink.taken(id, Box::new(taken));
+            });
+            sink.taken(id, then);
         });
         self.store_for(sink, id, Vec::new(), ask, then);
     }

@@ -11,7 +11,7 @@ use crate::store::change::{Ask, Change, Item, Subscription};
 use crate::xml::Writer;
 
 /// What `<presence` is followed by once an address is known: the way one presence goes to many.
-fn stamped(out: &mut Vec<u8>, from: &str, to: &str, text: &str) {
+pub(super) fn stamped(out: &mut Vec<u8>, from: &str, to: &str, text: &str) {
     let mut w = Writer::new(out);
     w.start("presence").attr("from", from).attr("to", to);
     w.judged_rest(text.strip_prefix("<presence").unwrap_or("/>").as_bytes());
@@ -42,6 +42,9 @@ impl Hub {
         let Some(session) = self.session_mut(id) else { return };
         let before = session.presence.replace(Available { priority, text: text.into() });
         let first = before.is_none();
+        if first {
+            self.meet(place);
+        }
         self.announce(sink, id);
         if first {
             self.catch_up(sink, id, place);
@@ -76,6 +79,12 @@ impl Hub {
     /// `whom` tells of a full address whether it may have it.
     fn show(&self, sink: &mut dyn Sink, from: &str, contact: &str, text: &str, whom: impl Fn(&str) -> bool) {
         let Some(contact) = jid(contact) else { return };
+        if !self.is_local(contact.domain()) {
+            if whom(contact.as_str()) {
+                self.show_remote(sink, from, contact.as_str(), text);
+            }
+            return;
+        }
         let Some(place) = self.local_place(&contact) else { return };
         let Some(account) = self.account(place) else { return };
         if self.blocks(account, from) {
@@ -121,6 +130,12 @@ impl Hub {
                 self.answer_probe(sink, own.as_str(), &item.jid, id);
             }
         }
+        // §3.1.2: a request that was not answered may have got lost on the way to another server.
+        for item in account.roster.values().filter(|item| item.ask) {
+            if jid(&item.jid).is_some_and(|contact| !self.is_local(contact.domain())) {
+                self.show_remote(sink, own.as_str(), &item.jid, "<presence type='subscribe'/>");
+            }
+        }
         let waiting: Vec<Box<[u8]>> = account.roster.values().filter_map(|i| i.pending.clone()).collect();
         for request in waiting {
             self.send(sink, id, &request);
@@ -130,6 +145,9 @@ impl Hub {
     /// §4.3.2: the presence of a contact of ours, if it may be seen.
     fn answer_probe(&self, sink: &mut dyn Sink, prober: &str, contact: &str, to: SessionId) {
         let Some(contact) = jid(contact) else { return };
+        if !self.is_local(contact.domain()) {
+            return self.probe_remote(sink, prober, contact.as_str());
+        }
         let Some(account) = self.local_place(&contact).and_then(|p| self.account(p)) else { return };
         let blocks = |jid: &str| self.blocks(account, jid);
         if !account.shows_presence_to(prober)
@@ -142,7 +160,9 @@ impl Hub {
             if contact.resource().is_some_and(|r| r != session.jid.resource()) {
                 continue;
             }
-            if let (Some(presence), Some(out)) = (&session.presence, sink.must(to)) {
+            let Some(presence) = &session.presence else { continue };
+            let out = if to.peer_place().is_some() { self.door(sink, to) } else { sink.must(to) };
+            if let Some(out) = out {
                 stamped(out, session.jid.as_str(), prober, &presence.text);
             }
         }

@@ -55,8 +55,8 @@ impl Hub {
                 sink.close(old, stream::Error::new(stream::Condition::Conflict));
             }
             None if account.sessions.len() as u64 >= self.limits.resources_per_account => {
-                let away = |id: &&SessionId| self.session(**id).is_some_and(|s| s.away);
-                let Some(old) = account.sessions.iter().find(away).copied() else {
+                let lost = |id: &&SessionId| self.session(**id).is_some_and(|s| s.lost);
+                let Some(old) = account.sessions.iter().find(lost).copied() else {
                     return sink.bound(ticket, Err(Condition::ResourceConstraint.into()));
                 };
                 self.closed(sink, old);
@@ -87,8 +87,9 @@ impl Hub {
             pending: 0,
             parked: 0,
             behind: false,
-            away: false,
+            lost: false,
             rekeying: false,
+            away: None,
         }));
         self.live_sessions += 1;
         self.counters.binds += 1;
@@ -100,9 +101,9 @@ impl Hub {
     }
 
     /// A session has lost its connection, or is back on another (XEP-0198 §5). Its presence stays.
-    pub(super) fn away(&mut self, id: SessionId, away: bool) {
+    pub(super) fn lost(&mut self, id: SessionId, lost: bool) {
         if let Some(session) = self.session_mut(id) {
-            session.away = away;
+            session.lost = lost;
         }
     }
 

@@ -22,7 +22,8 @@ impl Now {
     }
 }
 
-/// One bound resource. The generation makes an old number of a closed session harmless.
+/// Whatever has an outbox: one bound resource, or a peer (see [`super::peer`]). The generation makes
+/// an old number of a closed session harmless.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SessionId {
     /// Place in the tables of hub and ring.
@@ -34,6 +35,39 @@ pub struct SessionId {
 impl SessionId {
     /// No session: an account that we speak for, or the hub itself.
     pub const NONE: SessionId = SessionId { index: u32::MAX, generation: u32::MAX };
+
+    /// Peers have a table of their own.
+    const PEER: u32 = 1 << 31;
+
+    /// The peer at a place of the table of peers.
+    pub(super) fn peer(place: u32, generation: u32) -> SessionId {
+        SessionId { index: place | Self::PEER, generation }
+    }
+
+    /// The place in the table of peers; `None` for a session.
+    pub fn peer_place(self) -> Option<u32> {
+        (self.index & Self::PEER != 0 && self != SessionId::NONE).then_some(self.index & !Self::PEER)
+    }
+}
+
+/// Why there is no way to a peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unreachable {
+    /// What that means for what waits.
+    pub kind: Lost,
+    /// One line for the operator.
+    pub text: Box<str>,
+}
+
+/// What the end of a link, or a failed attempt at one, means for what waits for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lost {
+    /// The stream was closed in good order: a new one is made when there is something to say.
+    Closed,
+    /// There is no such server, or none that we may talk to: nothing is kept (RFC 6120 §8.3.3.16).
+    NotFound,
+    /// It cannot be reached now: messages are kept (RFC 6120 §8.3.3.17).
+    Timeout,
 }
 
 /// What the hub hears.
@@ -71,7 +105,7 @@ pub enum Input<'a> {
         stanza: &'a Stanza<'a>,
     },
     /// A session has lost its connection, and may get another (XEP-0198 §5).
-    Away {
+    Lost {
         /// Which.
         session: SessionId,
     },
@@ -84,6 +118,43 @@ pub enum Input<'a> {
     Closed {
         /// Which.
         session: SessionId,
+    },
+    /// A stanza came from a peer, over a stream on which it has proven to be the domain in `from`, for
+    /// the domain in `to` (see [`crate::stream::identity`]).
+    Remote {
+        /// See [`Hub::peer`].
+        peer: SessionId,
+        /// What.
+        stanza: &'a Stanza<'a>,
+    },
+    /// Answers [`Sink::dial`], or a peer has come by itself: its outbox is written to a stream now.
+    Linked {
+        /// Which.
+        peer: SessionId,
+    },
+    /// Answers [`Sink::dial`], or a link is gone. [`Input::Returned`] follows for what was not taken.
+    Unlinked {
+        /// Which.
+        peer: SessionId,
+        /// Why.
+        why: Unreachable,
+    },
+    /// What a peer's outbox held when its link was gone, or could not be made.
+    Returned {
+        /// Which.
+        peer: SessionId,
+        /// As it was written.
+        stanza: &'a Stanza<'a>,
+    },
+    /// A peer's stream to us has broken off: whether the peer is still there must be found out.
+    Suspect {
+        /// Which.
+        peer: SessionId,
+    },
+    /// A peer may be reachable now: it was seen on the network, or the operator has added it.
+    Sighted {
+        /// Its domain.
+        domain: &'a str,
     },
 }
 
@@ -125,6 +196,11 @@ pub trait Sink {
     /// Calls `then` once the other side has all that is now in the session's outbox, or is gone before
     /// that. (Offline messages are forgotten only then.)
     fn taken(&mut self, by: SessionId, then: Taken);
+
+    /// Has a link made for a peer, not before `after_ms` milliseconds have passed; sooner when it was
+    /// asked for already. Answered by [`Input::Linked`] or [`Input::Unlinked`]. Meanwhile what is put
+    /// into the peer's outbox waits.
+    fn dial(&mut self, peer: SessionId, after_ms: u64);
 
     /// Has a worker make new keys, with new salts, for a password; then calls `then`. Slow by
     /// design (RFC 5802 §2.2), so never on the hub's thread.

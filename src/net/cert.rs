@@ -25,11 +25,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+pub use crate::stream::trust::{Pin, pin_text};
 use x509::Parts;
-pub use x509::{Hash, end_point, names, self_issued, signature_hash, spki, validity};
-
-/// A pin: SHA-256 of a certificate's SubjectPublicKeyInfo (as in RFC 7469 §2.4).
-pub type Pin = [u8; 32];
+pub use x509::{
+    Hash, OtherName, constrains_names, end_point, issued_by, may_sign, names, other_names, self_issued,
+    signature_hash, spki, validity,
+};
 
 /// More addresses than this are not put into the leaf: it has to stay small for small devices.
 const MAX_ADDRESSES: usize = 32;
@@ -329,11 +330,6 @@ pub fn pin_of_file(path: &Path) -> Result<String, Failed> {
     let certs = read_certs(path)?.ok_or_else(missing)?;
     let pin = certs.first().and_then(|cert| spki_sha256(cert));
     pin.map(|pin| pin_text(&pin)).ok_or_else(|| Failed::NotACertificate { path: path.to_owned() })
-}
-
-/// `sha256:` and base64, as `--pin` takes it and `known_hubs` keeps it.
-pub fn pin_text(pin: &Pin) -> String {
-    format!("sha256:{}", BASE64.encode(pin))
 }
 
 /// Reads a pin: base64 with or without padding, or hex with or without colons, with or without the

@@ -98,7 +98,7 @@ impl Shared {
             )
         };
         log::debug!("{}: lost, may be resumed", conn.peer);
-        self.hear(Input::Away { session });
+        self.hear(Input::Lost { session });
         if let Some((oldest, _)) = oldest {
             self.expire(oldest);
         }

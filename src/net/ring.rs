@@ -2,13 +2,16 @@
 //! the store. All that is shared between tasks stands in [`Shared`]; no task holds a borrow of it
 //! across an await.
 
+use super::mdns::Sightings;
 use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
+use super::peers::Peers;
 use super::reactor::{Reactor, Wait};
 use super::resume::Resumable;
+use super::s2s::S2s;
 use super::tls::ServerTls;
 use super::work::Workers;
 use crate::hub::limits::{Limits, fixed};
-use crate::hub::talk::{Derived, Input, Now, Password, SessionId, Sink, Taken, Then};
+use crate::hub::talk::{Derived, Input, Now, Password, SessionId, Sink, Taken, Then, Unreachable};
 use crate::hub::throttle::Throttle;
 use crate::hub::{Hub, Names};
 use crate::jid::{BareJid, FullJid};
@@ -20,7 +23,7 @@ use crate::stream::{self, Condition, Secret, sasl};
 use crate::xml::{Caps, Scan, Scope, ns};
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver, Sender};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,6 +60,8 @@ pub enum Done {
 /// What waits, and for whom.
 pub struct Ring {
     boxes: Vec<Option<(u32, Outbox)>>,
+    /// Those of peers, with or without a connection.
+    peers: Vec<Option<(u32, Outbox)>>,
     waiting: HashMap<u64, Resume>,
     tickets: HashMap<u64, (Rc<Conn>, Sender<Bound>)>,
     next: u64,
@@ -64,6 +69,9 @@ pub struct Ring {
 
 /// The outcome of a bind.
 pub type Bound = Result<(SessionId, FullJid), stanza::Error>;
+
+/// Both ends of a channel.
+type Channel<T> = (Sender<T>, Receiver<T>);
 
 /// All that the tasks of the thread share.
 pub struct Shared {
@@ -84,6 +92,10 @@ pub struct Shared {
     pub throttle: RefCell<Throttle>,
     /// The store.
     pub store: Store,
+    /// What is settled about other domains, components, and how the streams to them are doing.
+    pub peers: RefCell<Peers>,
+    /// Who was seen on the local network.
+    pub sightings: Rc<RefCell<Sightings>>,
     /// Threads for key derivation.
     pub workers: Workers,
     /// TLS for incoming connections.
@@ -110,8 +122,12 @@ pub struct Shared {
     started: Instant,
     /// The hub's own state may be broken: a panic went through it.
     broken: Cell<bool>,
+    /// Streams between servers, if there is federation.
+    pub s2s: OnceCell<Rc<S2s>>,
     /// Told to stop; what is said to it is the reason.
-    pub stop: (Sender<Stop>, Receiver<Stop>),
+    pub stop: Channel<Stop>,
+    /// Links that the hub wants, and after how many milliseconds (see [`Sink::dial`]).
+    pub dials: Channel<(SessionId, u64)>,
 }
 
 /// Why the hub stops.
@@ -149,6 +165,8 @@ impl Shared {
     pub fn new(
         hub: Hub,
         store: Store,
+        peers: Peers,
+        sightings: Sightings,
         tls: ServerTls,
         settings: stream::Settings,
         ask_clients: Arc<AtomicBool>,
@@ -164,6 +182,7 @@ impl Shared {
             hub: RefCell::new(hub),
             ring: RefCell::new(Ring {
                 boxes: Vec::new(),
+                peers: Vec::new(),
                 waiting: HashMap::new(),
                 tickets: HashMap::new(),
                 next: 0,
@@ -179,6 +198,8 @@ impl Shared {
             }),
             throttle: RefCell::default(),
             store,
+            peers: RefCell::new(peers),
+            sightings: Rc::new(RefCell::new(sightings)),
             workers: Workers::new(),
             tls,
             ask_clients,
@@ -194,7 +215,9 @@ impl Shared {
             finished,
             started,
             broken: Cell::new(false),
+            s2s: OnceCell::new(),
             stop: channel::unbounded(),
+            dials: channel::unbounded(),
         })
     }
 
@@ -293,6 +316,14 @@ impl Shared {
         for then in due {
             self.with_hub(|hub, mouth| then(hub, mouth, true));
         }
+        self.wake_behind();
+    }
+
+    /// Who was read no further because of what it has under way may be now.
+    fn wake_behind(&self) {
+        for conn in self.behind.take() {
+            conn.wake_reader();
+        }
     }
 
     /// Asks the store and waits, without the hub.
@@ -340,7 +371,7 @@ impl Shared {
     /// Takes the outbox of a session out of the table.
     pub(super) fn take_outbox(&self, id: SessionId) -> Option<Outbox> {
         let mut ring = self.ring.borrow_mut();
-        ring.outbox(id)?;
+        ring.outbox(id).filter(|_| id.peer_place().is_none())?;
         ring.boxes.get_mut(id.index as usize)?.take().map(|(_, outbox)| outbox)
     }
 
@@ -389,19 +420,77 @@ impl Shared {
     }
 
     fn unsent(self: &Rc<Self>, jid: &FullJid, priority: Option<i8>, unsent: &[u8]) {
-        if unsent.is_empty() {
+        self.each_of(unsent, |stanza| self.hear(Input::Unsent { to: jid, priority, stanza }));
+    }
+
+    /// Reads stanzas of an outbox again.
+    fn each_of(&self, bytes: &[u8], mut hear: impl FnMut(&Stanza<'_>)) {
+        if bytes.is_empty() {
             return;
         }
         let mut scan = Scan::new();
-        each_stanza(unsent, |text| {
+        each_stanza(bytes, |text| {
             // All of it has been judged on its way in; with what we have added it may be over a cap.
             if let Ok(text) = scan.element(text, &Scope::default(), &Caps::judged_before())
                 && let Some(stanza) = Stanza::new(text, &scan)
             {
-                self.hear(Input::Unsent { to: jid, priority, stanza: &stanza });
+                hear(&stanza);
             }
             true
         });
+    }
+
+    // ---- peers --------------------------------------------------------------------------------
+
+    /// A stream to a peer is ready: `first` goes out on it, then what has waited, to be acknowledged if the
+    /// stream is managed (XEP-0198); the hub is told. False: there is another already.
+    pub fn attach(self: &Rc<Self>, peer: SessionId, conn: &Rc<Conn>, first: &[u8], managed: bool) -> bool {
+        {
+            let mut ring = self.ring.borrow_mut();
+            let Some(outbox) = ring.peer(peer) else { return false };
+            if outbox.conn.is_some() {
+                return false;
+            }
+            if managed {
+                outbox.manage();
+            }
+            outbox.attach(conn.clone(), first);
+        }
+        conn.session.set(peer);
+        self.mark(peer);
+        self.hear(Input::Linked { peer });
+        true
+    }
+
+    /// There is no link to a peer any more, or none to be had: the hub is told, and gets back what was
+    /// not taken. The outbox, for the last words on its connection.
+    pub fn unlink(self: &Rc<Self>, peer: SessionId, why: Unreachable) -> Option<Outbox> {
+        let outbox = {
+            let mut ring = self.ring.borrow_mut();
+            match peer.peer_place().and_then(|place| ring.peers.get_mut(place as usize)) {
+                Some(slot) if slot.as_ref().is_some_and(|(g, _)| *g == peer.generation) => slot.take(),
+                _ => None,
+            }
+        };
+        self.hear(Input::Unlinked { peer, why });
+        let (_, mut outbox) = outbox?;
+        if let Some(conn) = &outbox.conn {
+            conn.session.set(SessionId::NONE);
+        }
+        let conn = outbox.conn.clone();
+        let (returned, waiting) = outbox.give_up();
+        self.each_of(&returned, |stanza| self.hear(Input::Returned { peer, stanza }));
+        for then in waiting {
+            self.with_hub(|hub, mouth| then(hub, mouth, false));
+        }
+        self.wake_behind();
+        outbox.conn = conn;
+        Some(outbox)
+    }
+
+    /// Whether a peer has been sent all that there was.
+    pub fn is_quiet(&self, peer: SessionId) -> bool {
+        self.ring.borrow_mut().outbox(peer).is_some_and(|outbox| outbox.is_quiet())
     }
 
     // ---- stream management (XEP-0198), of sessions and of peers ----------------------------------
@@ -449,7 +538,9 @@ impl Shared {
     /// All connections.
     pub fn connected(&self) -> Vec<Rc<Conn>> {
         let mut all = self.early.borrow().clone();
-        all.extend(self.ring.borrow().boxes.iter().flatten().filter_map(|(_, outbox)| outbox.conn.clone()));
+        let ring = self.ring.borrow();
+        let outboxes = ring.boxes.iter().chain(&ring.peers).flatten();
+        all.extend(outboxes.filter_map(|(_, outbox)| outbox.conn.clone()));
         all
     }
 
@@ -553,9 +644,7 @@ impl Shared {
         if let Some(resume) = resume {
             self.with_hub(|hub, mouth| resume(hub, mouth, done));
         }
-        for conn in self.behind.take() {
-            conn.wake_reader();
-        }
+        self.wake_behind();
     }
 }
 
@@ -603,11 +692,28 @@ pub fn now(started: Instant) -> Now {
 }
 
 impl Ring {
-    fn outbox(&mut self, session: SessionId) -> Option<&mut Outbox> {
-        match self.boxes.get_mut(session.index as usize) {
-            Some(Some((generation, outbox))) if *generation == session.generation => Some(outbox),
+    fn outbox(&mut self, id: SessionId) -> Option<&mut Outbox> {
+        let slot = match id.peer_place() {
+            Some(place) => self.peers.get_mut(place as usize),
+            None => self.boxes.get_mut(id.index as usize),
+        };
+        match slot {
+            Some(Some((generation, outbox))) if *generation == id.generation => Some(outbox),
             _ => None,
         }
+    }
+
+    /// The outbox of a peer, which is there as soon as somebody has something for it.
+    fn peer(&mut self, id: SessionId) -> Option<&mut Outbox> {
+        let place = id.peer_place()? as usize;
+        if self.peers.len() <= place {
+            self.peers.resize_with(place + 1, || None);
+        }
+        let slot = self.peers.get_mut(place)?;
+        if slot.as_ref().is_none_or(|(generation, _)| *generation != id.generation) {
+            *slot = Some((id.generation, Outbox::without_conn()));
+        }
+        slot.as_mut().map(|(_, outbox)| outbox)
     }
 }
 
@@ -629,7 +735,10 @@ impl Mouth<'_> {
 impl Sink for Mouth<'_> {
     fn outbox(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
         let bound = self.shared.limits.borrow().outbox_bytes as usize;
-        let outbox = self.ring.outbox(to)?;
+        let outbox = match to.peer_place() {
+            Some(_) => self.ring.peer(to)?,
+            None => self.ring.outbox(to)?,
+        };
         let (bytes, first) = outbox.open(bound, &mut self.shared.pool.borrow_mut())?;
         if first {
             self.shared.mark(to);
@@ -642,7 +751,7 @@ impl Sink for Mouth<'_> {
         if let Some(outbox) = self.ring.outbox(to)
             && outbox.is_full(bound, &mut self.shared.pool.borrow_mut())
         {
-            if outbox.conn.is_none() {
+            if outbox.conn.is_none() && to.peer_place().is_none() {
                 let shared = self.shared.clone();
                 self.shared.spawn(async move { shared.expire(to) });
             }
@@ -663,12 +772,19 @@ impl Sink for Mouth<'_> {
     }
 
     fn taken(&mut self, by: SessionId, then: Taken) {
-        let Some(outbox) = self.ring.outbox(by) else { return };
-        if let Some(then) = outbox.when_taken(then) {
-            // Already so: but not from inside the hub.
-            let (number, done) = self.wait(Box::new(move |hub, sink, _| then(hub, sink, true)));
+        let waits = match self.ring.outbox(by) {
+            Some(outbox) => outbox.when_taken(then).map(|then| (then, true)),
+            None => Some((then, false)),
+        };
+        if let Some((then, taken)) = waits {
+            // Already so, or never to be: but not from inside the hub.
+            let (number, done) = self.wait(Box::new(move |hub, sink, _| then(hub, sink, taken)));
             let _ = done.try_send((number, Done::Answer(Answer::Nothing)));
         }
+    }
+
+    fn dial(&mut self, peer: SessionId, after_ms: u64) {
+        let _ = self.shared.dials.0.try_send((peer, after_ms));
     }
 
     fn derive(&mut self, password: Password, then: Derived) {
@@ -716,7 +832,7 @@ impl Sink for Mouth<'_> {
 
     fn close(&mut self, session: SessionId, error: stream::Error) {
         let Some(outbox) = self.ring.outbox(session) else { return };
-        if outbox.conn.is_some() {
+        if outbox.conn.is_some() || session.peer_place().is_some() {
             return outbox.kill(End::Error(error));
         }
         // It waits to be resumed: there is nobody to tell.

@@ -10,6 +10,8 @@ mod client;
 mod clock;
 mod error;
 mod known;
+mod peer;
+mod roots;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,8 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{
-    CertificateError, ClientConnection, Connection, OtherError, ServerConnection, SupportedCipherSuite,
+    CertificateError, ClientConfig, ClientConnection, Connection, OtherError, ServerConnection,
+    SupportedCipherSuite,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use webpki::EndEntityCert;
@@ -31,6 +34,7 @@ pub use client::{ClientTls, Trust};
 pub use clock::Clock;
 pub use error::{Error, Refused};
 use known::{known_or_new, record};
+pub use peer::{PeerTls, Presented};
 pub use server::ServerTls;
 
 /// ALPN of a client's stream (XEP-0368 §2).
@@ -154,8 +158,16 @@ impl Tls {
     /// host that SRV named (RFC 6120 §13.7.1.2.1).
     pub fn client(config: &ClientTls, domain: &str) -> Result<Tls, Error> {
         let name = server_name(domain)?;
-        let conn = ClientConnection::new(config.config.clone(), name.clone())?;
-        Ok(Tls::new(conn.into(), Side::Client { name, tofu: config.tofu.clone() }))
+        Tls::initiating(config.config.clone(), name, config.tofu.clone())
+    }
+
+    fn initiating(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        tofu: Option<Arc<Path>>,
+    ) -> Result<Tls, Error> {
+        let conn = ClientConnection::new(config, name.clone())?;
+        Ok(Tls::new(conn.into(), Side::Client { name, tofu }))
     }
 
     fn new(mut conn: Connection, side: Side) -> Tls {

@@ -6,7 +6,7 @@
 //! backup           "format"                   1 as u32
 //! ```
 //!
-//! It holds what the accounts' passwords are proven with: who can read it can pass for this hub towards its
+//! It holds what the accounts' passwords are proven with, and the secrets of components: who can read it can pass for this hub towards its
 //! users and guess their passwords at leisure. It is as private as the data directory.
 
 use super::failed::Failed;
@@ -14,7 +14,7 @@ use super::files::{self, Files};
 use super::schema::{self, ACCOUNTS_FILE, BULK_FILE, Layout, Table};
 use super::worker::FLOOR;
 use redb::backends::FileBackend;
-use redb::{Builder, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Builder, ReadTransaction, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
 use rustix::fs::{CWD, RenameFlags};
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -131,8 +131,15 @@ fn copy(
     stop: &AtomicBool,
 ) -> Result<(), Failed> {
     for table in layout.tables {
+        let source = match from.open_table(*table) {
+            Ok(source) => source,
+            // A backup of an earlier version has no such table; whoever opens the directory makes it. (In
+            // one of this version it is damage, and opening says so.)
+            Err(TableError::TableDoesNotExist(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
         let mut target = to.open_table(*table)?;
-        for row in from.open_table(*table)?.iter()? {
+        for row in source.iter()? {
             if stop.load(Ordering::Relaxed) {
                 return Err(Failed::Closed);
             }

@@ -4,7 +4,7 @@ use super::change::{AccountId, Answer, Ask, Change, Job, Status};
 use super::failed::Failed;
 use super::files::Files;
 use super::journal::Redo;
-use super::schema::{CERTIFICATES, NAMES};
+use super::schema::{CERTIFICATES, COMPONENTS, NAMES};
 use super::side::Side;
 use std::collections::HashMap;
 
@@ -75,12 +75,16 @@ impl Writes {
             | Change::BlockPut { .. }
             | Change::CertificatePut { .. }
             | Change::InvitePut { .. }
-            | Change::NamedPut { .. } => (true, false, true),
-            Change::RosterRemove { .. } | Change::BlockRemove { .. } | Change::CertificateRemove { .. } => {
-                (true, false, false)
-            }
-            Change::OfflinePut { .. } => (false, true, true),
-            Change::OfflineRemove { .. } => (false, true, false),
+            | Change::NamedPut { .. }
+            | Change::PeerPut { .. }
+            | Change::ComponentPut { .. } => (true, false, true),
+            Change::RosterRemove { .. }
+            | Change::BlockRemove { .. }
+            | Change::CertificateRemove { .. }
+            | Change::PeerRemove { .. }
+            | Change::ComponentRemove { .. } => (true, false, false),
+            Change::OfflinePut { .. } | Change::ForwardPut { .. } => (false, true, true),
+            Change::OfflineRemove { .. } | Change::ForwardRemove { .. } => (false, true, false),
             Change::VcardPut { xml, .. } | Change::PrivatePut { xml, .. } => (false, true, !xml.is_empty()),
             Change::LastSeen { .. } => (false, false, false),
         };
@@ -167,10 +171,16 @@ impl<'d> Batch<'d> {
             Change::CertificateRemove { account, spki } => self.remove_certificate(*account, spki),
             Change::InvitePut { token, invite } => self.put_invite(token, invite),
             Change::NamedPut { name, value } => self.put_named(name, value),
+            Change::PeerPut { peer } => self.put_peer(peer),
+            Change::PeerRemove { domain } => self.remove_peer(domain),
+            Change::ComponentPut { domain, secret } => self.put_component(domain, secret),
+            Change::ComponentRemove { domain } => self.remove_component(domain),
             Change::OfflinePut { .. }
             | Change::OfflineRemove { .. }
             | Change::VcardPut { .. }
-            | Change::PrivatePut { .. } => match Redo::of(change) {
+            | Change::PrivatePut { .. }
+            | Change::ForwardPut { .. }
+            | Change::ForwardRemove { .. } => match Redo::of(change) {
                 Some(entry) => self.redo(entry),
                 None => Ok(()),
             },
@@ -191,6 +201,7 @@ impl<'d> Batch<'d> {
             Ask::Accounts => Answer::Accounts(self.all_accounts()?),
             Ask::Invite { token, now } => Answer::Invite(self.invite(token, *now)?),
             Ask::Offline { account, after, max, bytes } => self.offline(*account, *after, *max, *bytes)?,
+            Ask::OfflineHas { account, by, id } => Answer::Has(self.offline_has(*account, by, id)?),
             Ask::Vcard { account } => Answer::Xml(self.vcard(*account)?),
             Ask::Private { account, ns, name } => Answer::Xml(self.private(*account, ns, name)?),
             Ask::PrivatePut { account, ns, name, xml, max } => {
@@ -204,11 +215,19 @@ impl<'d> Batch<'d> {
             Ask::LastSeen { account } => Answer::LastSeen(self.last_seen(*account)?),
             Ask::Certificates { account } => Answer::Certificates(self.certificates(*account)?),
             Ask::Named { name } => Answer::Xml(self.named(name)?),
+            Ask::Peers => Answer::Peers(self.peers()?),
+            Ask::Components => self.components()?,
+            Ask::Forward { local, remote, after, max, bytes } => {
+                self.forward(local, remote, *after, *max, *bytes)?
+            }
+            Ask::Forwards => Answer::Forwards(self.forwards()?),
             // The worker adds what only it knows.
             Ask::Status => Answer::Status(Status {
                 accounts: self.accounts.len(NAMES)?,
                 offline: self.all_offline()?,
                 certificates: self.accounts.len(CERTIFICATES)?,
+                forward: self.all_forward()?,
+                components: self.accounts.len(COMPONENTS)?,
                 ..Status::default()
             }),
         })

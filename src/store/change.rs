@@ -104,13 +104,27 @@ pub enum Change {
     InvitePut { token: [u8; 32], invite: Invite },
     /// A small value of the hub's own under a name of its choice; empty bytes remove it.
     NamedPut { name: Box<str>, value: Box<[u8]> },
+    /// What is known for certain of a remote domain (replacing what was).
+    PeerPut { peer: PeerRecord },
+    /// Forgets it.
+    PeerRemove { domain: Box<str> },
+    /// Appends one message for a remote domain that can't be reached; `local` is the domain of ours
+    /// that it is from, `time` Unix seconds. The bytes are a whole stanza, ready to send.
+    ForwardPut { local: Box<str>, remote: Box<str>, time: u64, stanza: Box<[u8]> },
+    /// Forgets that pair's messages up to and including this number (see [`Answer::Forward`]).
+    ForwardRemove { local: Box<str>, remote: Box<str>, up_to: u64 },
+    /// XEP-0114: the domain of a component and the secret that it proves itself with (replacing
+    /// what was). The handshake is a hash over the secret itself, so it is kept as it is.
+    ComponentPut { domain: Box<str>, secret: Box<str> },
+    /// No longer a component.
+    ComponentRemove { domain: Box<str> },
 }
 
 impl Change {
     /// About how many bytes from outside are in it.
     pub fn weight(&self) -> usize {
         match self {
-            Change::OfflinePut { stanza, .. } => stanza.len(),
+            Change::OfflinePut { stanza, .. } | Change::ForwardPut { stanza, .. } => stanza.len(),
             Change::VcardPut { xml, .. } | Change::PrivatePut { xml, .. } => xml.len(),
             Change::RosterPut { item, .. } => {
                 let groups: usize = item.groups.iter().map(|group| group.len()).sum();
@@ -131,6 +145,49 @@ impl Ask {
             _ => 0,
         }
     }
+}
+
+/// How a remote domain came into the record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PeerSource {
+    /// The operator said so (`peer add`).
+    #[default]
+    Said,
+    /// Two people compared a code (`peer pair`, `peer accept`).
+    Paired,
+}
+
+/// What the operator, or a pairing, has settled about a remote domain. Domains without a record are
+/// found and trusted by the general rules.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PeerRecord {
+    /// The domain, normalised.
+    pub domain: Box<str>,
+    /// SHA-256 of the SubjectPublicKeyInfo that its certificate must have.
+    pub pin: Option<[u8; 32]>,
+    /// `HOST:PORT` to dial instead of looking it up.
+    pub address: Option<Box<str>>,
+    /// How it came here.
+    pub source: PeerSource,
+    /// Nothing is taken from it and nothing sent to it.
+    pub denied: bool,
+    /// Unix seconds.
+    pub added: u64,
+}
+
+/// What waits for one pair of domains.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Forwards {
+    /// The domain of ours.
+    pub local: Box<str>,
+    /// The remote domain.
+    pub remote: Box<str>,
+    /// Messages.
+    pub count: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Unix seconds at which the first of them was put here.
+    pub oldest: u64,
 }
 
 /// One invitation.
@@ -172,6 +229,10 @@ pub enum Ask {
     /// Offline messages after this number (0: from the first), oldest first, at most `max` and
     /// at most about `bytes` → [`Answer::Offline`].
     Offline { account: AccountId, after: u64, max: u32, bytes: u32 },
+    /// Whether one of the account's offline messages is from the domain `by` and carries its
+    /// `<stanza-id/>` (XEP-0359) with this id → [`Answer::Has`]. Ids can be guessed: what others say
+    /// in that domain's name must not make its message look like a repetition.
+    OfflineHas { account: AccountId, by: Box<str>, id: Box<str> },
     /// XEP-0054 → [`Answer::Xml`].
     Vcard { account: AccountId },
     /// XEP-0049 → [`Answer::Xml`].
@@ -185,6 +246,15 @@ pub enum Ask {
     Certificates { account: AccountId },
     /// See [`Change::NamedPut`] → [`Answer::Xml`].
     Named { name: Box<str> },
+    /// All records of remote domains → [`Answer::Peers`].
+    Peers,
+    /// Messages of a pair of domains after this number (0: from the first), oldest first, at most
+    /// `max` and at most about `bytes` → [`Answer::Forward`].
+    Forward { local: Box<str>, remote: Box<str>, after: u64, max: u32, bytes: u32 },
+    /// What waits for whom → [`Answer::Forwards`].
+    Forwards,
+    /// All components → [`Answer::Components`].
+    Components,
     /// A consistent copy of everything, as one file that must not exist yet → [`Answer::Backup`].
     Backup { file: std::path::PathBuf },
     /// Sizes and counters → [`Answer::Status`].
@@ -213,6 +283,8 @@ pub enum Answer {
     Invite(Option<Invite>),
     /// See [`Ask::Offline`]: number and stanza, and whether there are more.
     Offline { messages: Vec<(u64, Box<[u8]>)>, more: bool },
+    /// See [`Ask::OfflineHas`].
+    Has(bool),
     /// The stored bytes.
     Xml(Option<Box<[u8]>>),
     /// See [`Ask::PrivatePut`]: false when it was too much.
@@ -221,6 +293,15 @@ pub enum Answer {
     LastSeen(Option<(u64, Box<str>)>),
     /// See [`Ask::Certificates`].
     Certificates(Vec<[u8; 32]>),
+    /// See [`Ask::Peers`]: sorted by domain.
+    Peers(Vec<PeerRecord>),
+    /// See [`Ask::Forward`]: number, Unix seconds of its coming and stanza, and whether there are more.
+    /// Numbers grow within a pair, are never used twice, and have gaps.
+    Forward { messages: Vec<(u64, u64, Box<[u8]>)>, more: bool },
+    /// See [`Ask::Forwards`]: only pairs for which something waits.
+    Forwards(Vec<Forwards>),
+    /// See [`Ask::Components`]: domain and secret, sorted by domain.
+    Components(Vec<(Box<str>, Box<str>)>),
     /// See [`Ask::Backup`]: bytes written.
     Backup(Result<u64, String>),
     /// See [`Ask::Status`].
@@ -272,6 +353,10 @@ pub struct Status {
     pub offline: u64,
     /// Client certificates that may log in.
     pub certificates: u64,
+    /// Messages waiting for remote domains.
+    pub forward: u64,
+    /// Components that may attach.
+    pub components: u64,
 }
 
 /// Called on the store's thread once the answer holds: after the commit, if there was anything

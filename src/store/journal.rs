@@ -7,6 +7,8 @@
 //!       | 3 · id · xml bytes                      vCard
 //!       | 4 · id · ns bytes · name bytes · xml bytes     private XML
 //!       | 5 · id                                  the account is gone: wipe all
+//!       | 6 · local bytes · remote bytes · time u64 · stanza bytes     a message for a remote domain
+//!       | 7 · local bytes · remote bytes · number u64     messages for it up to here are done with
 //! ```
 
 use super::batch::Batch;
@@ -25,6 +27,8 @@ pub(super) enum Redo {
     VcardPut { account: AccountId, xml: Box<[u8]> },
     PrivatePut { account: AccountId, ns: Box<str>, name: Box<str>, xml: Box<[u8]> },
     Wipe { account: AccountId },
+    ForwardPut { local: Box<str>, remote: Box<str>, time: u64, stanza: Box<[u8]> },
+    ForwardRemove { local: Box<str>, remote: Box<str>, up_to: u64 },
 }
 
 impl Redo {
@@ -35,6 +39,10 @@ impl Redo {
             Change::OfflineRemove { account, up_to } => Redo::OfflineRemove { account, up_to },
             Change::VcardPut { account, xml } => Redo::VcardPut { account, xml },
             Change::PrivatePut { account, ns, name, xml } => Redo::PrivatePut { account, ns, name, xml },
+            Change::ForwardPut { local, remote, time, stanza } => {
+                Redo::ForwardPut { local, remote, time, stanza }
+            }
+            Change::ForwardRemove { local, remote, up_to } => Redo::ForwardRemove { local, remote, up_to },
             _ => return None,
         })
     }
@@ -48,22 +56,36 @@ impl Redo {
                 to.u8(4).u64(*account).text(ns).text(name).bytes(xml)
             }
             Redo::Wipe { account } => to.u8(5).u64(*account),
+            Redo::ForwardPut { local, remote, time, stanza } => {
+                to.u8(6).text(local).text(remote).u64(*time).bytes(stanza)
+            }
+            Redo::ForwardRemove { local, remote, up_to } => to.u8(7).text(local).text(remote).u64(*up_to),
         }
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, Failed> {
-        let (kind, account) = (from.u8()?, from.u64()?);
-        Ok(match kind {
-            1 => Redo::OfflinePut { account, stanza: from.bytes()?.into() },
-            2 => Redo::OfflineRemove { account, up_to: from.u64()? },
-            3 => Redo::VcardPut { account, xml: from.bytes()?.into() },
+        Ok(match from.u8()? {
+            1 => Redo::OfflinePut { account: from.u64()?, stanza: from.bytes()?.into() },
+            2 => Redo::OfflineRemove { account: from.u64()?, up_to: from.u64()? },
+            3 => Redo::VcardPut { account: from.u64()?, xml: from.bytes()?.into() },
             4 => Redo::PrivatePut {
-                account,
+                account: from.u64()?,
                 ns: from.text()?.into(),
                 name: from.text()?.into(),
                 xml: from.bytes()?.into(),
             },
-            5 => Redo::Wipe { account },
+            5 => Redo::Wipe { account: from.u64()? },
+            6 => Redo::ForwardPut {
+                local: from.text()?.into(),
+                remote: from.text()?.into(),
+                time: from.u64()?,
+                stanza: from.bytes()?.into(),
+            },
+            7 => Redo::ForwardRemove {
+                local: from.text()?.into(),
+                remote: from.text()?.into(),
+                up_to: from.u64()?,
+            },
             _ => return Err(Failed::Record(WHAT)),
         })
     }
@@ -99,22 +121,27 @@ impl Batch<'_> {
     }
 
     fn apply_redo(&mut self, entry: &Redo) -> Result<(), Failed> {
-        match entry {
-            Redo::OfflineRemove { account, up_to } => return self.remove_offline(*account, *up_to),
-            Redo::Wipe { account } => return self.wipe(*account),
+        let owner = match entry {
             Redo::OfflinePut { account, .. }
             | Redo::VcardPut { account, .. }
-            | Redo::PrivatePut { account, .. } => {
-                if !self.exists(*account)? {
-                    return Ok(());
-                }
-            }
+            | Redo::PrivatePut { account, .. } => Some(*account),
+            _ => None,
+        };
+        if let Some(account) = owner
+            && !self.exists(account)?
+        {
+            return Ok(());
         }
         match entry {
             Redo::OfflinePut { account, stanza } => self.put_offline(*account, stanza),
+            Redo::OfflineRemove { account, up_to } => self.remove_offline(*account, *up_to),
             Redo::VcardPut { account, xml } => self.put_vcard(*account, xml),
             Redo::PrivatePut { account, ns, name, xml } => self.put_private(*account, ns, name, xml),
-            Redo::OfflineRemove { .. } | Redo::Wipe { .. } => Ok(()),
+            Redo::Wipe { account } => self.wipe(*account),
+            Redo::ForwardPut { local, remote, time, stanza } => {
+                self.put_forward(local, remote, *time, stanza)
+            }
+            Redo::ForwardRemove { local, remote, up_to } => self.remove_forward(local, remote, *up_to),
         }
     }
 

@@ -4,7 +4,7 @@
 //! change    what is asked and answered, plain data; all that the hub knows of the store
 //! schema    every table drawn to the byte
 //! mod       Store: hands jobs to ──► worker: the thread, batches ──► batch: one transaction per file
-//! accounts · invites · rosters · offline · extras    one file per group of tables, as methods of Batch
+//! accounts · invites · rosters · offline · extras · peers · forward    one file per group of tables, as methods of Batch
 //! journal   jobs that span both files · side: one file as a batch sees it · record: how values are spelled
 //! files     the data directory · backup: one file with everything, and back · failed: what to tell the operator
 //! ```
@@ -16,9 +16,11 @@ pub mod change;
 mod extras;
 mod failed;
 mod files;
+mod forward;
 mod invites;
 mod journal;
 mod offline;
+mod peers;
 mod record;
 mod rosters;
 mod schema;

@@ -5,7 +5,7 @@
 //!
 //! `accounts.redb` is small and precious: who there is, how they prove it, their rosters. It is
 //! checked in full, page by page, each time it is opened. `bulk.redb` holds what grows: messages
-//! kept for later, vCards, private XML, and when somebody was last here.
+//! kept for later, for accounts and for remote domains, vCards, private XML, and when somebody was last here.
 //!
 //! # Spelling
 //!
@@ -36,6 +36,8 @@
 //! roster_versions  id                         v · version u64
 //! blocks           id · jid                   v
 //! invites          token [32]                 v · created u64 · expires u64 · uses u32 · inviter option · localpart option
+//! peers            domain                     v · source u8 (0 said 1 paired) · denied u8 · added u64 · pin option · address option
+//! components       domain                     v · secret (the rest)
 //! ```
 //!
 //! # bulk.redb
@@ -48,10 +50,18 @@
 //! vcards           id                         v · xml (the rest)
 //! private          id · length u32 · ns · name    v · xml (the rest)
 //! last_seen        id                         v · time u64 · status (the rest)
+//! forward          pair · number u64          v · time u64 · stanza (the rest)
+//!                                             pair = length u16 · local · length u16 · remote
+//! forward_sums     pair                       v · count u32 · bytes u64    only while something waits
+//!                  nothing (0 bytes)          v · next u64                 the number that the next message of any pair gets
 //! ```
+//!
+//! Version 1 had no `peers`, `components`, `forward` and `forward_sums`.
 //!
 //! `offline_sums.next` outlives the messages: their numbers are never used twice, so that an
 //! [`OfflineRemove`](super::change::Change::OfflineRemove) that comes late cannot hit a newer message.
+//! `forward_sums` has one such number for all pairs: anybody here can write to any domain, and a row for each that
+//! was ever out of reach would stay for ever. It stands in this table, where each message touches a page anyway.
 //! `last_seen` is here and not in the other file because this one is committed more often, and a
 //! lazy value waits for a commit.
 //!
@@ -87,7 +97,7 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use std::path::Path;
 
 /// The version of the drawing above.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// All tables have this shape: redb orders the keys, what they mean is drawn above.
 pub(super) type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -103,6 +113,8 @@ pub(super) const ROSTER: Table = Table::new("roster");
 pub(super) const ROSTER_VERSIONS: Table = Table::new("roster_versions");
 pub(super) const BLOCKS: Table = Table::new("blocks");
 pub(super) const INVITES: Table = Table::new("invites");
+pub(super) const PEERS: Table = Table::new("peers");
+pub(super) const COMPONENTS: Table = Table::new("components");
 
 pub(super) const BULK_META: Table = Table::new("bulk_meta");
 pub(super) const OFFLINE: Table = Table::new("offline");
@@ -110,6 +122,8 @@ pub(super) const OFFLINE_SUMS: Table = Table::new("offline_sums");
 pub(super) const VCARDS: Table = Table::new("vcards");
 pub(super) const PRIVATE: Table = Table::new("private");
 pub(super) const LAST_SEEN: Table = Table::new("last_seen");
+pub(super) const FORWARD: Table = Table::new("forward");
+pub(super) const FORWARD_SUMS: Table = Table::new("forward_sums");
 
 /// One migration step of one file: from its version, counted from 1, to the next.
 pub(super) type Step = fn(&WriteTransaction) -> Result<(), Failed>;
@@ -142,8 +156,10 @@ pub(super) const ACCOUNTS_FILE: Layout = Layout {
         ROSTER_VERSIONS,
         BLOCKS,
         INVITES,
+        PEERS,
+        COMPONENTS,
     ],
-    steps: &[],
+    steps: &[|transaction| make(transaction, &[PEERS, COMPONENTS])],
     cache: 256 << 10,
     verify: true,
 };
@@ -151,8 +167,8 @@ pub(super) const ACCOUNTS_FILE: Layout = Layout {
 pub(super) const BULK_FILE: Layout = Layout {
     file: "bulk.redb",
     meta: BULK_META,
-    tables: &[BULK_META, OFFLINE, OFFLINE_SUMS, VCARDS, PRIVATE, LAST_SEEN],
-    steps: &[],
+    tables: &[BULK_META, OFFLINE, OFFLINE_SUMS, VCARDS, PRIVATE, LAST_SEEN, FORWARD, FORWARD_SUMS],
+    steps: &[|transaction| make(transaction, &[FORWARD, FORWARD_SUMS])],
     cache: 2 << 20,
     verify: false,
 };
@@ -183,11 +199,27 @@ pub(super) fn private_key(id: u64, ns: &str, name: &str) -> Vec<u8> {
     key
 }
 
-/// Makes the tables of a new file.
-pub(super) fn create(layout: &Layout, transaction: &WriteTransaction, pair: &[u8; 16]) -> Result<(), Failed> {
-    for table in layout.tables {
+/// `length u16 · local · length u16 · remote`: what all keys of the pair begin with, and no others.
+pub(super) fn pair_key(local: &str, remote: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(local.len().saturating_add(remote.len()).saturating_add(12));
+    for domain in [local, remote] {
+        // A domain has at most 1023 bytes (RFC 7622 §3.2).
+        key.extend_from_slice(&u16::try_from(domain.len()).unwrap_or(u16::MAX).to_be_bytes());
+        key.extend_from_slice(domain.as_bytes());
+    }
+    key
+}
+
+fn make(transaction: &WriteTransaction, tables: &[Table]) -> Result<(), Failed> {
+    for table in tables {
         transaction.open_table(*table)?;
     }
+    Ok(())
+}
+
+/// Makes the tables of a new file.
+pub(super) fn create(layout: &Layout, transaction: &WriteTransaction, pair: &[u8; 16]) -> Result<(), Failed> {
+    make(transaction, layout.tables)?;
     let mut meta = transaction.open_table(layout.meta)?;
     meta.insert(SCHEMA_KEY, VERSION.to_be_bytes().as_slice())?;
     meta.insert(PAIR_KEY, pair.as_slice())?;

@@ -173,19 +173,16 @@ impl Worker {
             return self.start_backup(file, job);
         }
         if let Answer::Status(status) = &mut answer {
-            let rest = self.status();
-            *status = Status { accounts: status.accounts, offline: status.offline, ..rest };
+            self.add_to(status);
         }
         tell(job, answer);
     }
 
-    fn status(&self) -> Status {
-        Status {
-            file_bytes: files::sizes(&self.dir).unwrap_or(0),
-            commits: self.counters.commits.load(Ordering::Relaxed),
-            logical_bytes: self.counters.bytes.load(Ordering::Relaxed),
-            ..Status::default()
-        }
+    /// What the tables do not tell.
+    fn add_to(&self, status: &mut Status) {
+        status.file_bytes = files::sizes(&self.dir).unwrap_or(0);
+        status.commits = self.counters.commits.load(Ordering::Relaxed);
+        status.logical_bytes = self.counters.bytes.load(Ordering::Relaxed);
     }
 
     /// The moment of the backup is now; the copying is somebody else's work.

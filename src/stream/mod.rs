@@ -28,6 +28,7 @@ macro_rules! conditions {
 }
 
 mod bind;
+pub mod component;
 mod element;
 pub mod error;
 pub mod event;
@@ -36,16 +37,19 @@ mod header;
 pub mod identity;
 mod initiating;
 pub mod management;
+pub mod pairing;
+pub mod peer;
 mod receiving;
 pub mod sasl;
 pub mod secret;
 mod starttls;
+pub mod trust;
 
 pub use error::{Condition, Error};
 pub use event::{
     Account, Ask, Bindings, Established, Failure, Need, Policy, Registration, Security, Settings,
 };
-pub use identity::Authenticated;
+pub use identity::{Authenticated, Verified};
 pub use initiating::Initiating;
 pub use receiving::Receiving;
 pub use secret::{Secret, Verifier};

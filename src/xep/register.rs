@@ -122,7 +122,7 @@ pub const fn refused(why: Refused) -> Error {
 
 /// §3.1: "already registered".
 fn get(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
-    let session = cx.session(request.origin.session).ok_or(Condition::InternalServerError)?;
+    let session = cx.session(request.origin.session).ok_or(Condition::NotAllowed)?;
     let username = session.jid.local().unwrap_or_default().to_owned();
     Ok(Cx::payload(|w| {
         w.start("query").ns(ns::REGISTER).start("registered").end();
@@ -143,7 +143,7 @@ fn set(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
     }
     let (username, password) = fields(&query)?;
     let password = password_of(password)?;
-    let session = cx.session(request.origin.session).ok_or(Condition::InternalServerError)?;
+    let session = cx.session(request.origin.session).ok_or(Condition::NotAllowed)?;
     if jid::localpart(username).ok().as_deref() != session.jid.local() {
         return Err(Error::new(Condition::NotAllowed).text("only one's own password can be changed"));
     }
@@ -157,7 +157,7 @@ fn set(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
 }
 
 fn session_account(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<u32, Error> {
-    Ok(cx.session(request.origin.session).ok_or(Condition::InternalServerError)?.account)
+    Ok(cx.session(request.origin.session).ok_or(Condition::NotAllowed)?.account)
 }
 
 /// §3.3: makes the keys, keeps them, ends all other sessions, answers; in this order.

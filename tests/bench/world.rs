@@ -47,6 +47,8 @@ impl Sink for Boxes {
 
     fn taken(&mut self, _: SessionId, _: Taken) {}
 
+    fn dial(&mut self, _: SessionId, _: u64) {}
+
     fn derive(&mut self, _: Password, _: Derived) {}
 
     fn bound(&mut self, _: u64, outcome: Result<(SessionId, &FullJid), stanza::Error>) {

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use stonechat::hub::limits::Limits;
-use stonechat::hub::talk::{Derived, Input, Now, Password, SessionId, Sink, Taken, Then};
+use stonechat::hub::talk::{Derived, Input, Lost, Now, Password, SessionId, Sink, Taken, Then, Unreachable};
 use stonechat::hub::{Hub, Names};
 use stonechat::jid::{BareJid, FullJid};
 use stonechat::stanza::{self, Node, Stanza, Tree};
@@ -41,6 +41,8 @@ pub struct Ring {
     bound: Vec<(u64, Result<SessionId, stanza::Error>)>,
     /// Sessions whose outbox is full.
     pub full: HashSet<SessionId>,
+    /// Which links the hub has asked for, and after how many milliseconds.
+    pub dials: Vec<(SessionId, u64)>,
     /// What streams were closed with.
     pub closed: Vec<(SessionId, stream::Error)>,
     /// The passwords that were made into keys.
@@ -55,6 +57,9 @@ pub struct Ring {
 
 impl Sink for Ring {
     fn outbox(&mut self, to: SessionId) -> Option<&mut Vec<u8>> {
+        if to.peer_place().is_some() {
+            self.outboxes.entry(to).or_default();
+        }
         if self.full.contains(&to) { None } else { self.outboxes.get_mut(&to) }
     }
 
@@ -64,6 +69,10 @@ impl Sink for Ring {
 
     fn taken(&mut self, by: SessionId, then: Taken) {
         self.taken.push_back((by, then));
+    }
+
+    fn dial(&mut self, peer: SessionId, after_ms: u64) {
+        self.dials.push((peer, after_ms));
     }
 
     fn derive(&mut self, password: Password, then: Derived) {
@@ -138,6 +147,7 @@ impl World {
             taken: VecDeque::new(),
             bound: Vec::new(),
             full: HashSet::new(),
+            dials: Vec::new(),
             closed: Vec::new(),
             passwords: Vec::new(),
             stalled: false,
@@ -324,6 +334,61 @@ impl World {
             self.hub.handle(self.now, input, &mut self.ring);
         }
         self.settle();
+    }
+
+    // ---- peers ---------------------------------------------------------------------------------
+
+    /// The peer that is the server of a domain.
+    pub fn peer(&mut self, domain: &str) -> SessionId {
+        self.hub.peers.federation = true;
+        self.hub.peer(DOMAIN, domain).unwrap()
+    }
+
+    fn tell(&mut self, input: Input<'_>) {
+        self.hub.handle(self.now, input, &mut self.ring);
+        self.settle();
+    }
+
+    /// There is a stream to it now.
+    pub fn link(&mut self, peer: SessionId) {
+        self.tell(Input::Linked { peer });
+    }
+
+    /// The link is gone or can't be made. What the peer has not taken goes back.
+    pub fn unlink(&mut self, peer: SessionId, kind: Lost) {
+        let unsent = self.got(peer);
+        self.hub.handle(
+            self.now,
+            Input::Unlinked { peer, why: Unreachable { kind, text: "a test".into() } },
+            &mut self.ring,
+        );
+        for got in unsent {
+            let mut scan = Scan::new();
+            let text = scan.element(got.0.as_bytes(), &Scope::default(), &Caps::judged_before()).unwrap();
+            let stanza = Stanza::new(text, &scan).unwrap();
+            self.hub.handle(self.now, Input::Returned { peer, stanza: &stanza }, &mut self.ring);
+        }
+        let (lost, kept) = std::mem::take(&mut self.ring.taken).into_iter().partition(|(by, _)| *by == peer);
+        self.ring.taken = kept;
+        let lost: VecDeque<(SessionId, Taken)> = lost;
+        for (_, then) in lost {
+            then(&mut self.hub, &mut self.ring, false);
+        }
+        self.settle();
+    }
+
+    /// A stanza comes from a peer.
+    pub fn remote(&mut self, peer: SessionId, xml: &str) {
+        let mut scan = Scan::new();
+        let scope = Scope { default: "jabber:server".into(), ..Scope::default() };
+        let text = scan.element(xml.as_bytes(), &scope, &Caps::default()).unwrap();
+        let stanza = Stanza::new(text, &scan).unwrap();
+        self.tell(Input::Remote { peer, stanza: &stanza });
+    }
+
+    /// A domain was seen on the network.
+    pub fn sight(&mut self, domain: &str) {
+        self.tell(Input::Sighted { domain });
     }
 
     /// What a session was sent since the last look.

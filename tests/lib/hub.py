@@ -63,11 +63,11 @@ class Hub:
     """A hub with a life of its own: `with Hub() as hub: …` starts it and always stops it."""
 
     def __init__(self, *args, domain="hub.test", data=None, limits=(), env=None, log="info", listeners=True,
-                 wrapper=(), umask=-1, flags=("--no-s2s", "--no-http", "--no-mdns")):
+                 wrapper=(), umask=-1, flags=("--no-s2s", "--no-http", "--no-mdns"), ip=None):
         self.domain, self.args, self.limits, self.log_level = domain, list(args), list(limits), log
         self.dir = Path(tempfile.mkdtemp(prefix="stonechat-test-"))
         self.data = Path(data) if data else self.dir / "data"
-        self.ip = fresh_address()
+        self.ip = ip or fresh_address()
         self.ports = {n: free_port(self.ip, p) for n, p in (("c2s", 5222), ("c2s-tls", 5223), ("c2s-plain", 5224))}
         self.env, self.wrapper, self.umask = {**os.environ, **(env or {})}, list(wrapper), umask
         self.flags, self.listeners, self.proc, self.lines = list(flags), listeners, None, []

@@ -2,6 +2,7 @@
 meets servers that we did not write. Everything they own lies in a fresh temporary directory, and only what was started
 here is ended."""
 
+import itertools
 import os
 import pwd
 import shutil
@@ -78,6 +79,15 @@ def accepts(ip, port):
         return False
 
 
+_servers = itertools.count()
+
+
+def self_signed(domain, cert, key):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                    "-subj", f"/CN={domain}", "-addext", f"subjectAltName=DNS:{domain}", "-addext",
+                    "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", cert], check=True, capture_output=True)
+
+
 class OwnHub(Hub):
     """Our own, seen as the others are."""
 
@@ -106,24 +116,22 @@ class Server:
 
     tells_unknown = True
 
-    def __init__(self, kind):
-        self.kind, self.ip, self.domain = kind, fresh_address(), f"{kind}.test"
+    def __init__(self, kind, ip=None, domain=None, template=None, certify=self_signed, inetrc="/etc/ejabberd/inetrc", **words):
+        """`template` is its config, `words` what stands in it besides the directory, the address and the domain;
+        `certify(domain, cert, key)` makes the certificate."""
+        self.kind, self.ip, self.domain = kind, ip or fresh_address(), domain or f"{kind}.test"
         self.dir = Path(tempfile.mkdtemp(prefix=f"stonechat-{kind}-"))
-        self.proc = None
+        self.proc, self.number = None, next(_servers)
         (self.dir / "data").mkdir()
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                        "-days", "30", "-subj", f"/CN={self.domain}", "-addext", f"subjectAltName=DNS:{self.domain}",
-                        "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", self.dir / "key.pem",
-                        "-out", self.cert], check=True, capture_output=True)
+        certify(self.domain, self.cert, self.dir / "key.pem")
         (self.dir / "both.pem").write_bytes(Path(self.cert).read_bytes() + (self.dir / "key.pem").read_bytes())
-        config = PROSODY if kind == "prosody" else EJABBERD
-        (self.dir / "prosody.cfg.lua").write_text(config.format(dir=self.dir, ip=self.ip, domain=self.domain))
+        config = (template or (PROSODY if kind == "prosody" else EJABBERD)).format(dir=self.dir, ip=self.ip, domain=self.domain, **words)
+        (self.dir / ("prosody.cfg.lua" if kind == "prosody" else "ejabberd.yml")).write_text(config)
         if kind == "ejabberd":
             # A node name and a port of its own; the distribution stays on loopback.
-            self.dist = 20000 + os.getpid() % 10000
+            self.dist = 20000 + (os.getpid() * 4 + self.number) % 10000
             (self.dir / "ctl.cfg").write_text(f"ERL_DIST_PORT={self.dist}\nINET_DIST_INTERFACE=127.0.0.1\n")
-            shutil.copy("/etc/ejabberd/inetrc", self.dir / "inetrc")
-            (self.dir / "prosody.cfg.lua").rename(self.dir / "ejabberd.yml")
+            shutil.copy(inetrc, self.dir / "inetrc")
             (self.dir / "logs").mkdir()
         if os.getuid() == 0:
             user = pwd.getpwnam(kind)
@@ -136,7 +144,7 @@ class Server:
 
     def control(self, *args):
         d = self.dir
-        return ["ejabberdctl", "-n", f"stonechat{os.getpid()}@localhost", "-d", str(d), "-c", f"{d}/ctl.cfg",
+        return ["ejabberdctl", "-n", f"stonechat{os.getpid()}n{self.number}@localhost", "-d", str(d), "-c", f"{d}/ctl.cfg",
                 "-f", f"{d}/ejabberd.yml", "-l", f"{d}/logs", "-s", f"{d}/data", *args]
 
     def start(self):

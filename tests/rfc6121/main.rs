@@ -14,6 +14,7 @@ mod common;
 mod appendix_a;
 mod delivery;
 mod durability;
+mod federation;
 mod offline;
 mod presence;
 mod roster;

@@ -36,6 +36,63 @@ pub fn names(cert: &[u8]) -> Vec<String> {
     found
 }
 
+/// A name of a kind that only some protocols know (otherName in subjectAltName).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherName<'a> {
+    /// `_service.domain` (SRVName, RFC 4985 §2).
+    Srv(&'a str),
+    /// A JID (XmppAddr, RFC 6120 §13.7.1.4).
+    XmppAddr(&'a str),
+}
+
+/// Every SRVName and XmppAddr in subjectAltName, as they stand there.
+pub fn other_names(cert: &[u8]) -> Vec<OtherName<'_>> {
+    const SRV: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x07]; // 1.3.6.1.5.5.7.8.7
+    const XMPP_ADDR: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x05]; // 1.3.6.1.5.5.7.8.5
+    const IA5: u8 = 0x16;
+    const UTF8: u8 = 0x0c;
+    let read = |value| {
+        let mut other = Der(value);
+        let kind = other.take(0x06)?;
+        let mut wrapped = Der(other.take(0xa0)?);
+        let (tag, text, _) = wrapped.any()?;
+        if !other.0.is_empty() || !wrapped.0.is_empty() || (tag != IA5 && tag != UTF8) {
+            return None;
+        }
+        let text = std::str::from_utf8(text).ok()?;
+        match kind {
+            SRV => Some(OtherName::Srv(text)),
+            XMPP_ADDR => Some(OtherName::XmppAddr(text)),
+            _ => None,
+        }
+    };
+    let mut found = Vec::new();
+    let mut rest = Der(Parts::of(cert).and_then(|parts| parts.alt_names()).unwrap_or_default());
+    while let Some((tag, value, _)) = rest.any() {
+        if tag == 0xa0 {
+            found.extend(read(value));
+        }
+    }
+    found
+}
+
+/// True if the certificate holds those that it signs to certain names (RFC 5280 §4.2.1.10).
+pub fn constrains_names(cert: &[u8]) -> bool {
+    Parts::of(cert).is_none_or(|parts| parts.extension([0x55, 0x1d, 0x1e]).is_some())
+}
+
+/// True if the certificate is one of an authority: `CA:TRUE`, or so old that it cannot say
+/// (RFC 5280 §4.2.1.9).
+pub fn may_sign(cert: &[u8]) -> bool {
+    let Some(parts) = Parts::of(cert) else { return false };
+    match parts.extension([0x55, 0x1d, 0x13]) {
+        Some(constraints) => {
+            Der(constraints).take(0x30).and_then(|inside| Der(inside).take(0x01)) == Some(&[0xff])
+        }
+        None => parts.extensions.is_none(),
+    }
+}
+
 /// `(notBefore, notAfter)` in seconds since 1970 (RFC 5280 §4.1.2.5).
 pub fn validity(cert: &[u8]) -> Option<(i64, i64)> {
     let mut der = Der(Parts::of(cert)?.validity);
@@ -48,6 +105,14 @@ pub fn validity(cert: &[u8]) -> Option<(i64, i64)> {
 /// True if the certificate names itself as its issuer.
 pub fn self_issued(cert: &[u8]) -> bool {
     Parts::of(cert).is_some_and(|parts| parts.issuer == parts.subject)
+}
+
+/// True if `above` bears the name that `cert` gives its issuer. Says nothing of signatures.
+pub fn issued_by(cert: &[u8], above: &[u8]) -> bool {
+    match (Parts::of(cert), Parts::of(above)) {
+        (Some(cert), Some(above)) => cert.issuer == above.subject,
+        _ => false,
+    }
 }
 
 /// The hash for `tls-server-end-point`.
@@ -156,12 +221,17 @@ impl<'a> Parts<'a> {
 
     /// The GeneralNames of subjectAltName.
     fn alt_names(&self) -> Option<&'a [u8]> {
+        Der(self.extension([0x55, 0x1d, 0x11])?).take(0x30)
+    }
+
+    /// What is in the extension with this identifier.
+    fn extension(&self, id: [u8; 3]) -> Option<&'a [u8]> {
         let mut extensions = Der(self.extensions?);
         while let Some(extension) = extensions.take(0x30) {
             let mut extension = Der(extension);
-            if extension.take(0x06)? == [0x55, 0x1d, 0x11] {
+            if extension.take(0x06)? == id {
                 extension.take(0x01); // critical
-                return Der(extension.take(0x04)?).take(0x30);
+                return extension.take(0x04);
             }
         }
         None

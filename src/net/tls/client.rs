@@ -2,34 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, KeyUsage};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::EndEntityCert;
 
 use super::known::known_or_new;
-use super::{Clock, Error, Refused, Tls, chain_fits, provider, refuse, server_name};
+use super::roots::Roots;
+use super::{Clock, Error, Refused, chain_fits, provider, refuse};
 use crate::net::cert::{self, Identity, Pin};
-
-/// A `--cafile` bundle; Debian's has 220 KB.
-const MAX_BUNDLE: u64 = 8 << 20;
-
-/// Where systems keep the certificates of the authorities that they trust: the first that is there counts.
-/// (Before them OpenSSL's `SSL_CERT_FILE`.)
-const SYSTEM_BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt", // Debian, Arch, Alpine
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora
-    "/etc/pki/tls/certs/ca-bundle.crt",   // Fedora before
-    "/etc/ssl/ca-bundle.pem",             // SUSE
-    "/etc/ssl/cert.pem",                  // OpenWrt, the BSDs
-];
-
-const DAY: i64 = 86_400;
 
 /// Whom the initiating half believes.
 #[derive(Clone, Debug)]
@@ -53,7 +37,6 @@ pub enum Trust {
 pub struct ClientTls {
     pub(super) config: Arc<ClientConfig>,
     pub(super) tofu: Option<Arc<Path>>,
-    verifier: Arc<OurServer>,
 }
 
 impl ClientTls {
@@ -75,7 +58,7 @@ impl ClientTls {
         let builder = ClientConfig::builder_with_details(provider, Arc::new(clock.clone()))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous()
-            .with_custom_certificate_verifier(verifier.clone());
+            .with_custom_certificate_verifier(verifier);
         let mut config = match identity {
             Some(identity) => builder.with_client_auth_cert(identity.certs.clone(), identity.key())?,
             None => builder.with_no_client_auth(),
@@ -84,17 +67,7 @@ impl ClientTls {
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         config.require_ems = true;
-        Ok(ClientTls { config: Arc::new(config), tofu, verifier })
-    }
-
-    /// Judges the certificate that a peer showed on an *incoming* connection as if it were the
-    /// certificate of the server of `domain`: the one ladder for both directions of s2s (XEP-0178).
-    /// Purpose serverAuth is enough, since public authorities no longer issue clientAuth.
-    pub fn judge(&self, incoming: &Tls, domain: &str) -> Result<(), Error> {
-        let name = server_name(domain)?;
-        let chain = incoming.peer_chain().unwrap_or_default();
-        let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificate)?;
-        self.verifier.judge(leaf, rest, &name).map_err(|why| Error::Refused(Box::new(why)))
+        Ok(ClientTls { config: Arc::new(config), tofu })
     }
 }
 
@@ -103,13 +76,11 @@ impl ClientTls {
 pub(super) struct OurServer {
     judge: Judge,
     algorithms: WebPkiSupportedAlgorithms,
-    clock: Clock,
 }
 
 #[derive(Debug)]
 enum Judge {
-    /// Anchors, and certificates that are good as they are.
-    Roots(Vec<TrustAnchor<'static>>, Vec<CertificateDer<'static>>),
+    Roots(Roots),
     Pins(Vec<Pin>),
     Tofu(PathBuf),
     Insecure,
@@ -129,19 +100,18 @@ impl OurServer {
             Trust::Tofu(file) => Judge::Tofu(file),
             Trust::Insecure => Judge::Insecure,
             Trust::Roots { cafile } => {
-                let (mut anchors, mut exact) = (Vec::new(), Vec::new());
-                let system = system_bundle();
+                let mut roots = Roots::new(algorithms, clock);
                 // A machine without is no fault until such an authority is asked for.
-                if let Err(why) = read_bundle(&system, &mut anchors, &mut exact) {
+                if let Err(why) = roots.add_system(true) {
                     log::debug!("{why}");
                 }
                 if let Some(path) = cafile {
-                    read_bundle(&path, &mut anchors, &mut exact)?;
+                    roots.add_file(&path, "--cafile")?;
                 }
-                Judge::Roots(anchors, exact)
+                Judge::Roots(roots)
             }
         };
-        Ok(OurServer { judge, algorithms, clock })
+        Ok(OurServer { judge, algorithms })
     }
 
     fn judge(
@@ -159,125 +129,17 @@ impl OurServer {
             Judge::Pins(pins) if pins.contains(&pin) => Ok(()),
             Judge::Pins(pins) => Err(Refused::PinMismatch { wanted: pins.clone(), got: pin }),
             Judge::Tofu(file) => known_or_new(file, &name.to_str(), pin).map(|_| ()),
-            Judge::Roots(anchors, exact) => self.judge_chain(anchors, exact, leaf, rest, name, pin),
-        }
-    }
-
-    /// The ladder of RFC 5280 §6 and RFC 9525 §6: dates and purpose, issuer, name.
-    fn judge_chain(
-        &self,
-        anchors: &[TrustAnchor<'_>],
-        exact: &[CertificateDer<'_>],
-        leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        pin: Pin,
-    ) -> Result<(), Refused> {
-        let now = self.clock.now();
-        let parsed = EndEntityCert::try_from(leaf).map_err(|why| Refused::Unreadable(why.to_string()))?;
-        if exact.iter().any(|cert| cert == leaf) {
-            // webpki takes no CA:TRUE certificate for a server's, and a self-signed one often is that.
-            self.in_time(leaf, now, pin)?;
-        } else {
-            let verdict = parsed.verify_for_usage(
-                self.algorithms.all,
-                anchors,
-                rest,
-                UnixTime::since_unix_epoch(Duration::from_secs(now)),
-                KeyUsage::server_auth(),
-                None,
-                None,
-            );
-            if let Err(why) = verdict {
-                return Err(self.explain(why, leaf, now, pin));
+            Judge::Roots(roots) => {
+                roots.vouch(leaf, rest, pin)?;
+                let parsed =
+                    EndEntityCert::try_from(leaf).map_err(|why| Refused::Unreadable(why.to_string()))?;
+                parsed.verify_is_valid_for_subject_name(name).map_err(|_| Refused::WrongName {
+                    expected: name.to_str().into_owned(),
+                    found: cert::names(leaf).into_iter().take(16).collect(),
+                    pin,
+                })
             }
         }
-        parsed.verify_is_valid_for_subject_name(name).map_err(|_| Refused::WrongName {
-            expected: name.to_str().into_owned(),
-            found: cert::names(leaf).into_iter().take(16).collect(),
-            pin,
-        })
-    }
-
-    fn has_authorities(&self) -> bool {
-        !matches!(&self.judge, Judge::Roots(anchors, _) if anchors.is_empty())
-    }
-
-    fn in_time(&self, leaf: &[u8], now: u64, pin: Pin) -> Result<(), Refused> {
-        let (not_before, not_after) =
-            cert::validity(leaf).ok_or_else(|| Refused::Unreadable("dates".to_owned()))?;
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        if now < not_before {
-            return Err(self.not_yet(not_before, now, pin));
-        }
-        if now > not_after {
-            return Err(self.expired(not_after, now, pin));
-        }
-        Ok(())
-    }
-
-    fn expired(&self, not_after: i64, now: i64, pin: Pin) -> Refused {
-        Refused::Expired { days: days_between(not_after, now), clock_set: self.clock.is_set(), pin }
-    }
-
-    fn not_yet(&self, not_before: i64, now: i64, pin: Pin) -> Refused {
-        Refused::NotYetValid { days: days_between(now, not_before), clock_set: self.clock.is_set(), pin }
-    }
-
-    fn explain(&self, why: webpki::Error, leaf: &[u8], now: u64, pin: Pin) -> Refused {
-        use webpki::Error as E;
-        let unix = |time: UnixTime| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        match why {
-            E::CertExpired { not_after, .. } => self.expired(unix(not_after), now, pin),
-            E::CertNotValidYet { not_before, .. } => self.not_yet(unix(not_before), now, pin),
-            E::CaUsedAsEndEntity => Refused::SelfSigned { pin },
-            E::UnknownIssuer if cert::self_issued(leaf) => Refused::SelfSigned { pin },
-            E::UnknownIssuer if !self.has_authorities() => Refused::NoAuthorities { pin },
-            E::UnknownIssuer => Refused::UnknownIssuer { pin },
-            E::RequiredEkuNotFoundContext(_) => Refused::WrongPurpose { pin },
-            E::InvalidSignatureForPublicKey => Refused::UnknownIssuer { pin },
-            other => Refused::Unreadable(other.to_string()),
-        }
-    }
-}
-
-/// Full days, and one for what is begun.
-fn days_between(from: i64, to: i64) -> i64 {
-    to.saturating_sub(from).div_euclid(DAY).saturating_add(1)
-}
-
-/// Where this machine's authorities are, or would be.
-fn system_bundle() -> PathBuf {
-    if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
-        return path.into();
-    }
-    let [usual, ..] = SYSTEM_BUNDLES;
-    let there = SYSTEM_BUNDLES.iter().find(|path| Path::new(path).exists());
-    there.copied().unwrap_or(usual).into()
-}
-
-fn read_bundle(
-    path: &Path,
-    anchors: &mut Vec<TrustAnchor<'static>>,
-    exact: &mut Vec<CertificateDer<'static>>,
-) -> Result<(), Error> {
-    let file = |why: String| Error::File { path: path.to_owned(), why };
-    let pem = crate::net::read_capped(path, MAX_BUNDLE)
-        .map_err(|why| file(format!("cannot be read: {why}; check --cafile")))?;
-    let mut count = 0usize;
-    for cert in CertificateDer::pem_slice_iter(&pem) {
-        let cert = cert.map_err(|why| file(format!("is not PEM: {why}; check --cafile")))?;
-        // A bundle may hold a certificate that webpki cannot use; the others are still good.
-        if let Ok(anchor) = webpki::anchor_from_trusted_cert(&cert) {
-            anchors.push(anchor.to_owned());
-        }
-        exact.push(cert);
-        count = count.saturating_add(1);
-    }
-    match count {
-        0 => Err(file("holds no certificate; --cafile wants PEM (-----BEGIN CERTIFICATE-----)".to_owned())),
-        _ => Ok(()),
     }
 }
 

@@ -214,6 +214,21 @@ impl Error {
     pub fn would_block(&self) -> bool {
         matches!(self, Error::Io(why) if why.kind() == io::ErrorKind::WouldBlock)
     }
+
+    /// The same for the operator of a hub, about a stream between servers: other ports, other options.
+    pub fn for_peer(&self) -> String {
+        match self {
+            Error::NotTls => {
+                "the other side does not speak TLS here; port 5269 is for STARTTLS, port 5270 for direct TLS".to_owned()
+            }
+            Error::NoAlpn => {
+                "no XMPP between servers on this port (ALPN refused); port 5269 is for STARTTLS, port 5270 for direct TLS"
+                    .to_owned()
+            }
+            Error::Deadline => "the TLS handshake took too long; check the network".to_owned(),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -271,11 +286,13 @@ impl From<rustls::Error> for Error {
             E::InvalidCertificate(CertificateError::BadSignature) => refused(Refused::BadSignature),
             E::InvalidCertificate(why) => refused(Refused::Unreadable(why.to_string())),
             E::NoCertificatesPresented => refused(Refused::Unreadable("none was sent".to_owned())),
+            E::AlertReceived(AlertDescription::NoApplicationProtocol) | E::NoApplicationProtocol => {
+                Error::NoAlpn
+            }
             E::AlertReceived(alert) => Error::Alert(alert_text(alert)),
             E::InvalidMessage(InvalidMessage::InvalidContentType)
             | E::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => Error::NotTls,
             E::PeerIncompatible(why) => Error::Incompatible(format!("{why:?}")),
-            E::NoApplicationProtocol => Error::NoAlpn,
             E::FailedToGetRandomBytes => Error::Config("the system has no random numbers yet".to_owned()),
             E::General(why) => Error::Config(why),
             E::InconsistentKeys(_) => Error::Config("the key does not belong to the certificate".to_owned()),
@@ -294,9 +311,6 @@ fn alert_text(alert: AlertDescription) -> String {
         A::CertificateRevoked => "our certificate is revoked",
         A::ProtocolVersion => "it wants another TLS version; TLS 1.2 and 1.3 are what we have",
         A::HandshakeFailure | A::InsufficientSecurity => "no cipher suite in common",
-        A::NoApplicationProtocol => {
-            "no XMPP on this port; port 5223 is for --direct-tls, 5222 for --starttls"
-        }
         A::UnrecognisedName => "it does not serve this domain",
         A::CertificateRequired => "it wants a client certificate (--cert, --key)",
         _ => return format!("{alert:?}"),

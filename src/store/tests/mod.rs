@@ -12,7 +12,10 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 mod places;
+mod remote;
 mod trouble;
+
+use remote::{everything_remote, forward, full_remote_picture, nothing_remote, remote_picture, waiting};
 
 /// A directory for one test.
 struct Dir(PathBuf);
@@ -393,18 +396,26 @@ proptest! {
             drop(rosters::decode(&bytes, &bytes));
             drop(offline::decode_sum(&bytes));
             drop(extras::decode_seen(&bytes));
+            drop(peers::decode(b"pi.local", &bytes));
+            drop(forward::decode_sum(&bytes));
+            drop(forward::decode(&bytes));
+            drop(forward::decode_pair(&bytes));
             drop(journal::decode(&bytes));
         }
     }
 
     #[test]
     fn a_journal_comes_back(number: u64, account: u64, stanza: Vec<u8>, ns: String, name: String) {
+        let (one, two) = (Box::<str>::from(&*ns), Box::<str>::from(&*name));
+        let kept = stanza.clone().into();
         let entries = vec![
             Redo::OfflinePut { account, stanza: stanza.clone().into() },
             Redo::OfflineRemove { account, up_to: number },
             Redo::VcardPut { account, xml: stanza.clone().into() },
             Redo::PrivatePut { account, ns: ns.into(), name: name.into(), xml: stanza.into() },
             Redo::Wipe { account },
+            Redo::ForwardPut { local: one.clone(), remote: two.clone(), time: account, stanza: kept },
+            Redo::ForwardRemove { local: one, remote: two, up_to: number },
         ];
         let bytes = journal::encode(number, &entries);
         prop_assert_eq!(journal::decode(&bytes), Ok((number, entries)));
@@ -486,6 +497,8 @@ fn a_certificate_speaks_for_who_claimed_it_last() {
         store.ask(vec![Change::CertificatePut { account, spki }], Ask::Nothing);
         assert_eq!(owner(), Answer::Owner(Some(name.into())));
     }
+    let Answer::Status(status) = store.ask(vec![], Ask::Status) else { panic!() };
+    assert_eq!(status.certificates, 1);
     store.ask(vec![Change::CertificateRemove { account: ann, spki }], Ask::Nothing);
     assert_eq!(owner(), Answer::Owner(Some("bob".into())), "not hers any more");
     store.ask(vec![], Ask::Remove { localpart: "bob".into() });

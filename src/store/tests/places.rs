@@ -102,12 +102,22 @@ fn what_is_not_ours_or_not_whole_is_refused_and_left_alone() {
     assert_eq!(other.refused(), Failed::Missing(other.data().join("accounts.redb")));
 }
 
+/// Table, key, value.
+type Rows<'a> = &'a [(&'a str, &'a [u8], &'a [u8])];
+
+/// Into a file of its own, or beside what it holds.
+fn write_rows(path: &Path, rows: Rows<'_>) {
+    let database = Database::create(path).unwrap();
+    let write = database.begin_write().unwrap();
+    for (table, key, value) in rows {
+        let table = redb::TableDefinition::<&[u8], &[u8]>::new(table);
+        write.open_table(table).unwrap().insert(*key, *value).unwrap();
+    }
+    write.commit().unwrap();
+}
+
 /// The files as version 1 wrote them, in literals: they must open for ever.
-#[test]
-fn files_of_version_1_open() {
-    let dir = Dir::new();
-    fs::create_dir(dir.data()).unwrap();
-    type Rows<'a> = &'a [(&'a str, &'a [u8], &'a [u8])];
+fn version_1(dir: &Dir) -> [(PathBuf, Rows<'static>); 2] {
     let accounts: Rows<'_> = &[
         ("meta", b"schema", b"\0\0\0\x01"),
         ("meta", b"pair", b"0123456789abcdef"),
@@ -149,23 +159,87 @@ fn files_of_version_1_open() {
         ("private", b"\0\0\0\0\0\0\0\x05\0\0\0\x01ne", b"\x01<e/>"),
         ("last_seen", b"\0\0\0\0\0\0\0\x05", b"\x01\0\0\0\0\0\0\0\x4dbye"),
     ];
-    for (file, rows) in [("accounts.redb", accounts), ("bulk.redb", bulk)] {
-        let database = Database::create(dir.data().join(file)).unwrap();
-        let write = database.begin_write().unwrap();
-        for (table, key, value) in rows {
-            let table = redb::TableDefinition::<&[u8], &[u8]>::new(table);
-            write.open_table(table).unwrap().insert(*key, *value).unwrap();
-        }
-        write.commit().unwrap();
-    }
-    let store = dir.open();
-    assert_eq!(picture(&store, "ann", 5), full_picture(5));
+    [(dir.data().join("accounts.redb"), accounts), (dir.data().join("bulk.redb"), bulk)]
+}
+
+/// All that [`version_1`] holds is there, and what came later can be put beside it.
+fn is_version_1_brought_up(store: &Store) {
+    assert_eq!(picture(store, "ann", 5), full_picture(5));
     assert_eq!(
         store.ask(vec![], Ask::Invite { token: [3; 32], now: 9 }),
         Answer::Invite(Some(invite(1, 100)))
     );
     assert_eq!(store.meta_get("domain").unwrap().as_deref(), Some(b"pi.local".as_slice()));
-    assert_eq!(create(&store, "bob"), 6);
+    assert_eq!(create(store, "bob"), 6);
+    assert_eq!(remote_picture(store), nothing_remote());
+    assert_eq!(store.ask(everything_remote(), Ask::Nothing), Answer::Nothing);
+    assert_eq!(remote_picture(store), full_remote_picture());
+}
+
+#[test]
+fn files_of_version_1_open() {
+    let dir = Dir::new();
+    fs::create_dir(dir.data()).unwrap();
+    for (file, rows) in version_1(&dir) {
+        write_rows(&file, rows);
+    }
+    // A start that was cut short between the two files.
+    let pulled = dir.copy();
+    drop(files::lock(&pulled.data()).unwrap());
+    let database = Database::open(pulled.data().join("accounts.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    schema::migrate(&write, schema::META, 1, ACCOUNTS_FILE.steps).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    for dir in [dir, pulled] {
+        is_version_1_brought_up(&dir.open());
+        assert_eq!(remote_picture(&dir.open()), full_remote_picture());
+    }
+}
+
+#[test]
+fn a_backup_of_version_1_becomes_a_data_directory() {
+    let dir = Dir::new();
+    let file = dir.0.join("backup");
+    for (_, rows) in version_1(&dir) {
+        write_rows(&file, rows);
+    }
+    write_rows(&file, &[("backup", b"format", b"\0\0\0\x01")]);
+    assert_eq!(restore(&file, &dir.data()), Ok(()));
+    is_version_1_brought_up(&dir.open());
+}
+
+/// What version 2 added, in literals.
+#[test]
+fn files_of_version_2_open() {
+    let dir = Dir::new();
+    fs::create_dir(dir.data()).unwrap();
+    for (file, rows) in version_1(&dir) {
+        write_rows(&file, rows);
+    }
+    let accounts: Rows<'_> = &[
+        ("meta", b"schema", b"\0\0\0\x02"),
+        ("peers", b"boat.local", b"\x01\x01\0\0\0\0\0\0\0\0\x09\x01\0\0\0\x20\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\0"),
+        ("peers", b"hill.example", b"\x01\0\x01\0\0\0\0\0\0\0\x08\0\x01\0\0\0\x0910.0.0.1:"),
+        ("components", b"irc.pi.local", b"\x01s3cret"),
+    ];
+    let bulk: Rows<'_> = &[
+        ("bulk_meta", b"schema", b"\0\0\0\x02"),
+        ("forward", b"\0\x08pi.local\0\x0aboat.local\0\0\0\0\0\0\0\x01", b"\x01\0\0\0\0\0\0\0\x4done"),
+        ("forward", b"\0\x08pi.local\0\x0aboat.local\0\0\0\0\0\0\0\x03", b"\x01\0\0\0\0\0\0\0\x4fthree"),
+        ("forward", b"\0\x08pi.local\0\x0chill.example\0\0\0\0\0\0\0\x02", b"\x01\0\0\0\0\0\0\0\x4etwo"),
+        ("forward_sums", b"", b"\x01\0\0\0\0\0\0\0\x04"),
+        ("forward_sums", b"\0\x08pi.local\0\x0aboat.local", b"\x01\0\0\0\x02\0\0\0\0\0\0\0\x08"),
+        ("forward_sums", b"\0\x08pi.local\0\x0chill.example", b"\x01\0\0\0\x01\0\0\0\0\0\0\0\x03"),
+    ];
+    write_rows(&dir.data().join("accounts.redb"), accounts);
+    write_rows(&dir.data().join("bulk.redb"), bulk);
+    let store = dir.open();
+    assert_eq!(picture(&store, "ann", 5), full_picture(5));
+    assert_eq!(remote_picture(&store), full_remote_picture());
+    store.ask(vec![forward("hill.example", 1, "four")], Ask::Nothing);
+    let hill = waiting(&store, "hill.example", 0, 9, 99).0;
+    assert_eq!(hill, [(2, 78, "two".to_string()), (4, 1, "four".to_string())]);
 }
 
 #[test]
@@ -215,7 +289,8 @@ fn a_backup_taken_in_mid_run_becomes_a_data_directory() {
     let release = hold(&store);
     let (tell, told) = mpsc::channel();
     let then = Box::new(move |answer| tell.send(answer).unwrap());
-    store.submit(Job { changes: everything(id), ask: Ask::Backup { file: file.clone() }, then });
+    let changes = everything(id).into_iter().chain(everything_remote()).collect();
+    store.submit(Job { changes, ask: Ask::Backup { file: file.clone() }, then });
     let nothing = Box::new(|_| ());
     store.submit(Job { changes: vec![message(id, "later")], ask: Ask::Nothing, then: nothing });
     drop(release);
@@ -230,6 +305,7 @@ fn a_backup_taken_in_mid_run_becomes_a_data_directory() {
     assert_eq!(fs::read(&file).unwrap(), before, "untouched");
     let second = Store::open(&dir.0.join("data2")).unwrap();
     assert_eq!(picture(&second, "ann", id), full_picture(id));
+    assert_eq!(remote_picture(&second), full_remote_picture());
     assert_eq!(second.meta_get("secret").unwrap().as_deref(), Some(b"x".as_slice()));
     assert_eq!(create(&second, "bob"), id + 1);
     drop(second);

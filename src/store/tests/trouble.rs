@@ -54,13 +54,13 @@ impl StorageBackend for Faulty {
 }
 
 /// A store whose two files (accounts, bulk) have fuel, and whose file system has room.
-struct Trouble {
+pub(super) struct Trouble {
     fuel: [Arc<AtomicI64>; 2],
     free: Arc<AtomicU64>,
 }
 
 impl Trouble {
-    fn open(dir: &Dir) -> (Store, Self) {
+    pub(super) fn open(dir: &Dir) -> (Store, Self) {
         let fuel = [i64::MAX, i64::MAX].map(|fuel| Arc::new(AtomicI64::new(fuel)));
         let free = Arc::new(AtomicU64::new(u64::MAX));
         // The files are opened in this order, again and again.
@@ -74,7 +74,7 @@ impl Trouble {
         (store.unwrap(), trouble)
     }
 
-    fn fuel(&self, accounts: i64, bulk: i64) {
+    pub(super) fn fuel(&self, accounts: i64, bulk: i64) {
         self.fuel[0].store(accounts, Ordering::Relaxed);
         self.fuel[1].store(bulk, Ordering::Relaxed);
     }

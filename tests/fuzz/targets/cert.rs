@@ -59,6 +59,7 @@ fn judge(der: &[u8]) {
     } else {
         assert!(names.is_empty() && validity.is_none() && !cert::self_issued(der));
         assert!(cert::signature_hash(der).is_none());
+        assert!(cert::other_names(der).is_empty() && cert::constrains_names(der) && !cert::may_sign(der));
     }
     assert!(names.iter().all(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic())));
     if let Some((from, to)) = validity {

@@ -45,6 +45,8 @@ impl Sink for Ring {
         self.taken.push((by, then));
     }
 
+    fn dial(&mut self, _: SessionId, _: u64) {}
+
     fn derive(&mut self, password: Password, then: Derived) {
         self.derivations.push_back((password, then));
     }

@@ -1,0 +1,534 @@
+//! The way of a stanza to and from a peer: RFC 6120 §10.4 (remote domain), and what no server has had
+//! before: messages for a peer that cannot be reached are kept in the store, and delivered in order when
+//! it is back.
+//!
+//! A message that goes straight into an outbox counts as under way for its sender until the peer has it,
+//! so that nothing is acknowledged to a client (a ping, XEP-0198) that is neither delivered nor on disk. One
+//! that may come twice (it was sent before the link was lost, or it comes out of the store) has the same
+//! stanza-id in our domain's name as the first time, and a delay; who knows that id drops it.
+
+use super::deliver::answerable;
+use super::offline::{delay, is_kept};
+use super::peer::Link;
+use super::subscription::Verb;
+use super::talk::{Lost, SessionId, Sink, Taken, Then};
+use super::{Hub, Origin, bounce, jid, weight};
+use crate::jid::Jid;
+use crate::stanza::{Condition, Error, Kind, Stanza};
+use crate::store::change::{Answer, Ask, Change};
+use crate::xml::{Span, ns};
+
+/// What may wait for a peer: messages that would be kept for an account, too, and the four stanzas that
+/// change a subscription, for whose loss nobody would ever make up (RFC 6121 §3).
+fn is_stored(stanza: &Stanza<'_>) -> bool {
+    match stanza.kind() {
+        Kind::Message => is_kept(stanza),
+        Kind::Presence => Verb::parse(&stanza.type_()).is_some(),
+        Kind::Iq => false,
+    }
+}
+
+/// The domain of an address that is known to be normal.
+pub(super) fn domain_of(jid: &str) -> &str {
+    let bare = super::bare_of(jid);
+    bare.split_once('@').map_or(bare, |(_, domain)| domain)
+}
+
+impl Hub {
+    /// RFC 6120 §10.4: a stanza for a domain that is not ours, or for a component.
+    pub(super) fn forward(
+        &mut self,
+        sink: &mut dyn Sink,
+        origin: &Origin,
+        to: &Jid<'_>,
+        stanza: &Stanza<'_>,
+    ) {
+        let component = self.is_component(to.domain());
+        // No relay: what comes from a remote server is for us or for a component of ours (threat D7).
+        let remote = self.peer_at(origin.session).is_some_and(|peer| !peer.component);
+        let refused = if component {
+            None
+        } else if remote || !self.peers.federation {
+            Some("this hub does not reach other domains")
+        } else if !self.peers.permits(to.domain()) {
+            Some("the operator of this hub does not want it to reach that domain")
+        } else {
+            None
+        };
+        if let Some(text) = refused {
+            if stanza.kind() != Kind::Presence {
+                bounce(self, sink, origin, stanza, Error::new(Condition::RemoteServerNotFound).text(text));
+            }
+            return;
+        }
+        // A component is one peer to all; a remote server is one to each of our domains.
+        let local: Box<str> = match component {
+            true => self.names.domain.clone(),
+            false => domain_of(&origin.jid).into(),
+        };
+        let Some(id) = self.peer(&local, to.domain()) else {
+            if stanza.kind() != Kind::Presence {
+                let text = "this hub is waiting for too many other domains";
+                bounce(self, sink, origin, stanza, Error::new(Condition::ResourceConstraint).text(text));
+            }
+            return;
+        };
+        // XEP-0478, threat D12: what is too large for them would cost all the others the stream.
+        let size = stanza.text().len() as u64 + 512;
+        if self.peer_at(id).and_then(|peer| peer.max_bytes).is_some_and(|max| size > max) {
+            let text = "that is larger than the other server takes";
+            return bounce(self, sink, origin, stanza, Error::new(Condition::PolicyViolation).text(text));
+        }
+        if is_stored(stanza) && !component {
+            return self.forward_safely(sink, id, origin, to, stanza);
+        }
+        let lang = self.lang(origin).map(str::to_owned);
+        let mut cut = std::mem::take(&mut self.cut);
+        self.forged(stanza, &local, &mut cut);
+        match self.door(sink, id) {
+            Some(out) => stanza.stamp(out, Some(&origin.jid), Some(to.as_str()), lang.as_deref(), &cut),
+            None => match stanza.kind() {
+                Kind::Presence => self.is_stale(id),
+                _ if answerable(stanza) => {
+                    let error = self.no_way(id);
+                    bounce(self, sink, origin, stanza, error);
+                }
+                _ => {}
+            },
+        }
+        self.cut = cut;
+        if component && stanza.kind() == Kind::Message {
+            self.carbon_of_sent(sink, origin, to, stanza);
+        }
+    }
+
+    fn is_stale(&self, id: SessionId) {
+        if let Some(peer) = self.peer_at(id) {
+            peer.stale.set(true);
+        }
+    }
+
+    /// RFC 6120 §8.3.3.16, §8.3.3.17: why something for a peer comes back.
+    fn no_way(&self, id: SessionId) -> Error {
+        let peer = self.peer_at(id);
+        match peer.map(|peer| (peer.component, peer.link.get())) {
+            Some((true, _)) => {
+                Error::new(Condition::ServiceUnavailable).text("that gateway is not connected")
+            }
+            Some((_, Link::Waiting { why: Lost::NotFound, .. })) => {
+                Error::new(Condition::RemoteServerNotFound)
+                    .text("there is no such server, or none to be trusted")
+            }
+            _ => Error::new(Condition::RemoteServerTimeout).text("the other server can't be reached now"),
+        }
+    }
+
+    /// A stanza that must not get lost.
+    fn forward_safely(
+        &mut self,
+        sink: &mut dyn Sink,
+        id: SessionId,
+        origin: &Origin,
+        to: &Jid<'_>,
+        stanza: &Stanza<'_>,
+    ) {
+        let number = self.next_id();
+        let Some(packet) = self.stamp_remote(id, origin, to, stanza, Some(&number), false) else { return };
+        let size = packet.len();
+        let straight = self.peer_at(id).is_some_and(|peer| peer.queued.0 == 0);
+        if straight && let Some(out) = self.door(sink, id) {
+            out.extend_from_slice(&packet);
+            self.under_way(sink, id, origin.session, size);
+        } else if matches!(
+            self.peer_at(id).map(|p| p.link.get()),
+            Some(Link::Waiting { why: Lost::NotFound, .. })
+        ) {
+            let error = self.no_way(id);
+            return bounce(self, sink, origin, stanza, error);
+        } else if !self.store_forward(sink, id, origin, to, stanza, &number) {
+            return;
+        }
+        if stanza.kind() == Kind::Message {
+            self.carbon_of_sent(sink, origin, to, stanza);
+        }
+    }
+
+    /// Counts for its sender as under way until the peer has taken it.
+    fn under_way(&mut self, sink: &mut dyn Sink, id: SessionId, sender: SessionId, size: usize) {
+        let weight = weight(size);
+        let Some(session) = self.session_mut(sender) else { return };
+        session.pending = session.pending.saturating_add(weight);
+        session.at_peers(id, 1);
+        let then: Taken = Box::new(move |hub, _, _| {
+            if let Some(session) = hub.session_mut(sender) {
+                session.pending = session.pending.saturating_sub(weight);
+                session.at_peers(id, -1);
+            }
+        });
+        sink.taken(id, then);
+    }
+
+    /// A stanza as the peer gets it. With `number` it says in our name which one it is.
+    fn stamp_remote(
+        &mut self,
+        id: SessionId,
+        origin: &Origin,
+        to: &Jid<'_>,
+        stanza: &Stanza<'_>,
+        number: Option<&str>,
+        late: bool,
+    ) -> Option<Vec<u8>> {
+        let local = self.peer_at(id)?.local.clone();
+        let mut cut: Vec<Span> = std::mem::take(&mut self.cut);
+        self.forged(stanza, &local, &mut cut);
+        let mut packet = Vec::with_capacity(stanza.text().len() + 192);
+        let number = number.filter(|_| stanza.kind() == Kind::Message);
+        let now = self.now.unix_ms;
+        stanza.stamp_with(&mut packet, Some(&origin.jid), Some(to.as_str()), self.lang(origin), &cut, |w| {
+            if let Some(number) = number {
+                w.start("stanza-id").ns(ns::SID).attr("by", &local).attr("id", number).end();
+            }
+            if late {
+                delay(w, &local, now);
+            }
+        });
+        self.cut = cut;
+        Some(packet)
+    }
+
+    /// XEP-0280 §8: the sender's other sessions hear of what it has sent to another domain.
+    fn carbon_of_sent(&mut self, sink: &mut dyn Sink, origin: &Origin, to: &Jid<'_>, stanza: &Stanza<'_>) {
+        let Some(place) = self.session(origin.session).map(|s| s.account) else { return };
+        if self.account(place).is_some_and(|a| a.carbons > 0 && a.sessions.len() > 1) {
+            let mut packet = Vec::new();
+            stanza.stamp(&mut packet, Some(&origin.jid), Some(to.as_str()), self.lang(origin), &[]);
+            let have = [origin.session];
+            self.copy(
+                sink,
+                &super::extension::Copy { account: place, sent: true, have: &have, packet: &packet, stanza },
+            );
+        }
+    }
+
+    // ---- the queue in the store ------------------------------------------------------------
+
+    /// Keeps a stanza for a peer, or gives it back (then it is false).
+    fn store_forward(
+        &mut self,
+        sink: &mut dyn Sink,
+        id: SessionId,
+        origin: &Origin,
+        to: &Jid<'_>,
+        stanza: &Stanza<'_>,
+        number: &str,
+    ) -> bool {
+        let Some(packet) = self.stamp_remote(id, origin, to, stanza, Some(number), true) else {
+            return false;
+        };
+        let size = packet.len() as u64;
+        let total: u64 = self.all_peers().map(|peer| peer.queued.1).sum();
+        let limits = &self.limits;
+        let (most, bytes, all) = (limits.forward_messages, limits.forward_bytes, limits.forward_total);
+        let now = self.now.unix();
+        let Some(peer) = self.peer_at_mut(id) else { return false };
+        let room = u64::from(peer.queued.0) < most
+            && peer.queued.1.saturating_add(size) <= bytes
+            && total.saturating_add(size) <= all;
+        if !room {
+            let error = Error::new(Condition::RemoteServerTimeout)
+                .text("the other server can't be reached, and as much waits for it as is kept");
+            if stanza.kind() == Kind::Message {
+                bounce(self, sink, origin, stanza, error);
+            }
+            return false;
+        }
+        if peer.queued.0 == 0 {
+            peer.oldest = now;
+        }
+        peer.queued = (peer.queued.0.saturating_add(1), peer.queued.1.saturating_add(size));
+        let change = Change::ForwardPut {
+            local: peer.local.clone(),
+            remote: peer.remote.clone(),
+            time: now,
+            stanza: packet.into(),
+        };
+        let mut refused = Vec::new();
+        Error::new(Condition::ResourceConstraint).text("the hub's disk refuses").reply(
+            &mut refused,
+            stanza,
+            Some(to.as_str()),
+            Some(&origin.jid),
+        );
+        let sender = origin.session;
+        let then: Then = Box::new(move |hub, sink, answer| {
+            if let Answer::Failed(why) = answer {
+                log::error!("store: {why}");
+                if let Some(peer) = hub.peer_at_mut(id) {
+                    peer.queued = (peer.queued.0.saturating_sub(1), peer.queued.1.saturating_sub(size));
+                }
+                if !refused.is_empty() {
+                    hub.send(sink, sender, &refused);
+                }
+                return;
+            }
+            hub.fetch_forward(sink, id);
+        });
+        self.store_for(sink, sender, vec![change], Ask::Nothing, then);
+        self.counters.stored += 1;
+        self.want(sink, id);
+        true
+    }
+
+    /// Sends what waits in the store, a batch at a time: the next one is read, and the last one
+    /// forgotten, when the peer has taken it.
+    pub(super) fn fetch_forward(&mut self, sink: &mut dyn Sink, id: SessionId) {
+        let Some(peer) = self.peer_at_mut(id) else { return };
+        if peer.fetching || peer.queued.0 == 0 || peer.link.get() != Link::Up {
+            return;
+        }
+        peer.fetching = true;
+        let (local, remote) = (peer.local.clone(), peer.remote.clone());
+        let ask = Ask::Forward { local, remote, after: 0, max: 256, bytes: 131_072 };
+        let then: Then = Box::new(move |hub, sink, answer| hub.forwarded(sink, id, answer));
+        sink.store(Vec::new(), ask, then);
+    }
+
+    fn forwarded(&mut self, sink: &mut dyn Sink, id: SessionId, answer: Answer) {
+        if self.peer_at(id).is_none_or(|peer| !peer.fetching || peer.link.get() != Link::Up) {
+            return;
+        }
+        let messages = match answer {
+            Answer::Forward { messages, .. } => messages,
+            Answer::Failed(why) => {
+                log::error!("store: {why}");
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
+        for (number, _, stanza) in &messages {
+            let Some(out) = sink.outbox(id) else { break };
+            out.extend_from_slice(stanza);
+            up_to = Some(*number);
+            count = count.saturating_add(1);
+            size = size.saturating_add(stanza.len() as u64);
+        }
+        let Some(up_to) = up_to else {
+            if let Some(peer) = self.peer_at_mut(id) {
+                // A full outbox is told of by `Drained`; if there is nothing after all, the count was wrong.
+                peer.fetching = false;
+                if messages.is_empty() {
+                    peer.queued = (0, 0);
+                }
+            }
+            return;
+        };
+        let then: Taken = Box::new(move |hub, sink, taken| {
+            let Some(peer) = hub.peer_at_mut(id).filter(|_| taken) else { return };
+            peer.fetching = false;
+            peer.queued = (peer.queued.0.saturating_sub(count), peer.queued.1.saturating_sub(size));
+            let (local, remote) = (peer.local.clone(), peer.remote.clone());
+            let then: Then = Box::new(|_, _, answer| {
+                if let Answer::Failed(why) = answer {
+                    log::error!("store: {why}");
+                }
+            });
+            sink.store(vec![Change::ForwardRemove { local, remote, up_to }], Ask::Nothing, then);
+            hub.fetch_forward(sink, id);
+        });
+        sink.taken(id, then);
+    }
+
+    /// What has waited for too long goes back to its senders, or all of it when there turns out to be
+    /// nobody to wait for.
+    pub(super) fn expire(&mut self, sink: &mut dyn Sink, id: SessionId, all: bool) {
+        let before = self.now.unix().saturating_sub(self.limits.forward_seconds);
+        let Some(peer) = self.peer_at(id) else { return };
+        if peer.queued.0 == 0 || (!all && peer.oldest > before) {
+            return;
+        }
+        let (local, remote) = (peer.local.clone(), peer.remote.clone());
+        let ask = Ask::Forward { local, remote, after: 0, max: 256, bytes: 1_048_576 };
+        let then: Then = Box::new(move |hub, sink, answer| {
+            let Answer::Forward { messages, .. } = answer else { return };
+            let old = messages.iter().take_while(|(_, time, _)| all || *time <= before);
+            let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
+            for (number, _, stanza) in old {
+                up_to = Some(*number);
+                count = count.saturating_add(1);
+                size = size.saturating_add(stanza.len() as u64);
+                hub.give_up(sink, id, stanza);
+            }
+            let rest = messages.iter().map(|(_, time, _)| *time).find(|time| *time > before);
+            let Some(peer) = hub.peer_at_mut(id) else { return };
+            peer.oldest = rest.unwrap_or(peer.oldest);
+            peer.queued = (peer.queued.0.saturating_sub(count), peer.queued.1.saturating_sub(size));
+            let Some(up_to) = up_to else { return };
+            let (local, remote) = (peer.local.clone(), peer.remote.clone());
+            let then: Then = Box::new(move |hub, sink, answer| {
+                if answer == Answer::Nothing && count > 0 {
+                    hub.expire(sink, id, all);
+                }
+            });
+            sink.store(vec![Change::ForwardRemove { local, remote, up_to }], Ask::Nothing, then);
+        });
+        sink.store(Vec::new(), ask, then);
+    }
+
+    /// A message out of the store that will not be delivered any more: its sender is told.
+    fn give_up(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &[u8]) {
+        let Ok(text) = std::str::from_utf8(stanza) else { return };
+        let error = match self.no_way(id) {
+            error if error.condition == Condition::RemoteServerNotFound => error,
+            _ => Error::new(Condition::RemoteServerTimeout).text("the other server was away for too long"),
+        };
+        self.view(text, |hub, stanza| {
+            if stanza.kind() == Kind::Message && answerable(stanza) {
+                hub.return_to_sender(sink, stanza, error);
+            }
+        });
+    }
+
+    /// An error for a stanza of an account of ours whose session may be gone, or of a component's (RFC 6120
+    /// §8.3.1).
+    fn return_to_sender(&mut self, sink: &mut dyn Sink, stanza: &Stanza<'_>, error: Error) {
+        let Some(from) = stanza.from() else { return };
+        let mut out = Vec::new();
+        if !error.reply(&mut out, stanza, stanza.to().as_deref(), Some(&from)) {
+            return;
+        }
+        let Some(from) = jid(&from).map(Jid::into_owned) else { return };
+        if !self.is_local(from.domain()) {
+            let origin = self.origin_of(from.as_str());
+            self.send(sink, origin.session, &out);
+            return;
+        }
+        let Some(local) = from.local().map(str::to_owned) else { return };
+        self.with_account(sink, &local, move |hub, sink, place| {
+            let Some(place) = place else { return };
+            let session = from.resource().and_then(|resource| hub.resource(place, resource));
+            let mut targets = Vec::new();
+            match session {
+                Some(session) => targets.push(session),
+                // The device has come back under another name, or another one is there.
+                None => drop(hub.best(place, &mut targets)),
+            }
+            for target in targets {
+                hub.send(sink, target, &out);
+            }
+        });
+    }
+
+    /// What a peer's outbox held when its link was gone (see [`super::talk::Input::Returned`]).
+    pub(super) fn returned(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
+        let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
+        let origin = self.origin_of(&from);
+        let Some(peer) = self.peer_at(id) else { return };
+        let (local, link, component) = (peer.local.clone(), peer.link.get(), peer.component);
+        // It was only lent by the store.
+        let lent = stanza.children().iter().any(|c| {
+            (stanza.child_ns(c), stanza.child_name(c)) == (ns::DELAY, "delay")
+                && stanza.child_attr(c, "from").is_some_and(|from| *from == *local)
+        });
+        if lent && peer.queued.0 > 0 {
+            return;
+        }
+        let gone = matches!(link, Link::Waiting { why: Lost::NotFound, .. });
+        match stanza.kind() {
+            _ if is_stored(stanza) && !gone && !component => {
+                let known = stanza.child(ns::SID, "stanza-id").and_then(|c| stanza.child_attr(c, "id"));
+                let number = known.map_or_else(|| self.next_id().to_string(), |id| id.into_owned());
+                let Ok(to) = Jid::parse(&to) else { return };
+                self.store_forward(sink, id, &origin, &to, stanza, &number);
+            }
+            Kind::Presence => self.is_stale(id),
+            _ if answerable(stanza) => {
+                let error = self.no_way(id);
+                self.return_to_sender(sink, stanza, error);
+            }
+            _ => {}
+        }
+    }
+
+    // ---- what comes from a peer -----------------------------------------------------------
+
+    /// A stanza from a peer. Its `from` and `to` were checked against what the stream has proven.
+    pub(super) fn remote(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
+        self.counters.stanzas_in += 1;
+        let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
+        let origin = Origin { jid: from.into_owned(), session: id };
+        let (Ok(from), Ok(to)) = (Jid::parse(&origin.jid), Jid::parse(&to)) else {
+            return bounce(self, sink, &origin, stanza, Condition::JidMalformed);
+        };
+        let origin = Origin { jid: from.as_str().to_owned(), session: id };
+        let to = self.canonical(to);
+        if stanza.kind() == Kind::Iq
+            && let Some(error) = super::deliver::malformed_iq(stanza)
+        {
+            return bounce(self, sink, &origin, stanza, error);
+        }
+        match stanza.kind() {
+            Kind::Message => self.remote_message(sink, id, &origin, &to, stanza),
+            Kind::Presence => {
+                self.note_available(id, &origin.jid, &stanza.type_());
+                self.route(sink, &origin, &to, stanza);
+            }
+            Kind::Iq => self.route(sink, &origin, &to, stanza),
+        }
+    }
+
+    /// A message from a peer, unless it has come before.
+    fn remote_message(
+        &mut self,
+        sink: &mut dyn Sink,
+        id: SessionId,
+        origin: &Origin,
+        to: &Jid<'_>,
+        stanza: &Stanza<'_>,
+    ) {
+        let Some(remote) = self.peer_at(id).map(|peer| peer.remote.clone()) else { return };
+        let by = |ns: &str, name: &str, attr: &str| {
+            stanza.children().iter().find(|c| {
+                (stanza.child_ns(c), stanza.child_name(c)) == (ns, name)
+                    && stanza.child_attr(c, attr).is_some_and(|by| *by == *remote)
+            })
+        };
+        let Some(number) = by(ns::SID, "stanza-id", "by").and_then(|c| stanza.child_attr(c, "id")) else {
+            return self.route(sink, origin, to, stanza);
+        };
+        let Some(peer) = self.peer_at_mut(id) else { return };
+        if !peer.is_new(&number) {
+            log::debug!("{remote}: a message came again");
+            return;
+        }
+        // It was sent before, perhaps to us before we were started again: then the account has it. Those
+        // behind it must not overtake it meanwhile.
+        let again = by(ns::DELAY, "delay", "from").is_some();
+        let Some(peer) = self.peer_at_mut(id) else { return };
+        let local = match to.local() {
+            Some(local) if (again || peer.asking > 0) && self.is_local(to.domain()) => local.to_owned(),
+            _ => return self.route(sink, origin, to, stanza),
+        };
+        let Some(peer) = self.peer_at_mut(id) else { return };
+        (peer.asking, peer.pending) = (peer.asking.saturating_add(1), peer.pending.saturating_add(1));
+        let (origin, to) = (origin.clone(), to.clone().into_owned());
+        let (text, number) = (Box::<str>::from(stanza.text()), Box::<str>::from(&*number));
+        self.with_account(sink, &local, move |hub, sink, place| {
+            let account = place.and_then(|place| hub.account(place)).map(|account| account.id);
+            let ask = match account {
+                Some(account) if again => Ask::OfflineHas { account, by: remote, id: number },
+                _ => Ask::Nothing,
+            };
+            let then: Then = Box::new(move |hub, sink, answer| {
+                if let Some(peer) = hub.peer_at_mut(id) {
+                    (peer.asking, peer.pending) =
+                        (peer.asking.saturating_sub(1), peer.pending.saturating_sub(1));
+                }
+                if answer != Answer::Has(true) {
+                    hub.view(&text, |hub, stanza| hub.route(sink, &origin, &to, stanza));
+                }
+            });
+            sink.store(Vec::new(), ask, then);
+        });
+    }
+}
