@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// So many messages are watched for an error that comes back.
 const MAX_WATCHED: usize = 256;
+/// So many bytes may wait for the server's acknowledgement.
+const MAX_KEPT: usize = 1 << 20;
 /// How long the server gets to say its goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -227,6 +229,15 @@ impl Session {
 
     /// Writes all that waits.
     pub async fn flush(&mut self) -> Result<(), Error> {
+        self.write().await?;
+        // Whoever only writes has to let the server's acknowledgements in now and then.
+        while self.wire.kept() > MAX_KEPT && self.ear.end.is_none() {
+            self.fill().await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), Error> {
         loop {
             if self.revival.is_some() {
                 self.revive().await?;
@@ -422,7 +433,7 @@ impl Session {
 
     /// Reads once, and hears what came.
     async fn fill(&mut self) -> Result<(), Error> {
-        self.flush().await?;
+        self.write().await?;
         let silent =
             self.keepalive.and_then(|k| self.heard.checked_add(k.saturating_mul(1 + u32::from(self.asked))));
         let read = async { self.wire.read(&mut self.buffer).await.map(Some) };

@@ -94,6 +94,11 @@ impl Wire {
         Ok(())
     }
 
+    /// Bytes that are written and not acknowledged.
+    pub fn kept(&self) -> usize {
+        self.kept.as_ref().map_or(0, |kept| self.sent.saturating_sub(kept.front))
+    }
+
     /// Drops what nobody will ask for again.
     fn let_go(&mut self) {
         let front = match &self.kept {
