@@ -323,7 +323,8 @@ impl Outbox {
     pub fn acknowledge(&mut self, h: u32, pool: &mut Pool, due: &mut Vec<Taken>) -> Result<bool, TooHigh> {
         let Some(kept) = &mut self.kept else { return Ok(false) };
         let news = kept.acknowledge(h, &self.bytes, self.sent, due)?;
-        let more = news > 0 && !kept.is_empty();
+        // Who has handled nothing new is asked again only if others wait for it, or it would be asked for ever.
+        let more = !kept.is_empty() && (news > 0 || self.refused);
         self.let_go(pool);
         let visit = more && !(self.dirty || self.blocked || self.held);
         self.dirty |= visit;

@@ -305,3 +305,26 @@ def a9_poison(t):
     c.close()
     again = t.mallory("m", online=True)
     t.check("nor from the store", not [b for b in bodies(again.quiet(0.3)) if b == "poison"])
+
+
+def c7_stopped(t):
+    """A hub that is stopped, or killed, while a session has no connection: what was acknowledged to its senders is there
+    afterwards, and so is what its reader had not acknowledged if the hub had time for it."""
+    for how in ("stop", "kill"):
+        hub = t.other(limits=[NO_DELAY])
+        hub.user("mallory", "victim")
+        c, _ = managed(t, "victim", "v", hub)
+        m, _ = managed(t, "mallory", "m", hub)
+        m.message(f"victim@{hub.domain}/v", "read")
+        c.expect_body("read")
+        c.drop()
+        time.sleep(0.2)
+        for n in range(3):
+            m.message(f"victim@{hub.domain}", str(n))
+        t.check(f"{how}: all acknowledged", handled(m) == 5)
+        getattr(hub, how)()
+        hub.start()
+        v = t.keep(hub.login("victim", "v", online=True))
+        got = bodies(v.queue + v.quiet(0.5))
+        t.check(f"{how}: they are there", [b for b in got if b != "read"] == ["0", "1", "2"], got)
+        t.check(f"{how}: what was not acknowledged", how == "kill" or got.count("read") == 1, got)
