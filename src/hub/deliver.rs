@@ -3,7 +3,6 @@
 
 use super::account::Session;
 use super::extension::{Copy, Target};
-use super::offline::is_kept;
 use super::subscription::Verb;
 use super::talk::{Parked, SessionId, Sink};
 use super::{Hub, Origin, bounce};
@@ -310,7 +309,8 @@ impl Hub {
         let (mut taken, mut waits) = (0, false);
         // What waits in memory is lost with us, so it is only there for whom others have read it.
         let absent = |s: &Session| s.lost && s.priority() >= Some(0);
-        let absent = targets.iter().all(|t| self.session(*t).is_some_and(absent)) && is_kept(stanza);
+        let absent = targets.iter().all(|t| self.session(*t).is_some_and(absent))
+            && !matches!(&*stanza.type_(), "error" | "groupchat");
         for target in targets {
             if absent || self.stands_behind(*target, place, stanza) {
                 waits = true;

@@ -228,7 +228,8 @@ impl Outbox {
         if self.bytes.len() - self.sent >= fixed::EARLY_WRITE && !self.blocked && !self.held {
             let _ = self.push(pool); // an error shows at the next visit as well
         }
-        self.waits() >= bound
+        let lost = self.conn.is_none() && self.jid.is_some();
+        self.waits() >= if lost { bound / fixed::LOST_SHARE } else { bound }
     }
 
     /// The buffer to append to, unless `bound` bytes wait already. True with it: the connection

@@ -86,3 +86,22 @@ fn it_makes_room() {
     assert!(w.hub.session(b).is_some());
     assert!(w.hub.session(c).is_none());
 }
+
+/// What is of no use later is not kept; an answer is, and so is what only its resource can have.
+#[test]
+fn what_is_worth_waiting() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    w.drop_all();
+    lost(&mut w, juliet);
+    let to = format!("juliet@{DOMAIN}/b");
+    w.send(romeo, &format!("<message to='{to}' type='headline'><body>news</body></message>"));
+    w.send(
+        romeo,
+        &format!("<message to='{to}'><active xmlns='http://jabber.org/protocol/chatstates'/></message>"),
+    );
+    w.send(romeo, &format!("<message to='{to}' type='error' id='e'><body>oops</body></message>"));
+    assert_eq!(w.loaded("juliet").offline.0, 0);
+    back(&mut w, juliet);
+    assert_eq!(bodies(&mut w, juliet), ["oops"]);
+}
