@@ -531,3 +531,6 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
