@@ -71,6 +71,17 @@ impl Found {
             Found::Came => "came",
         }
     }
+
+    /// The same, for a sentence: found by what.
+    const fn words(self) -> &'static str {
+        match self {
+            Found::Said => "the operator's word",
+            Found::Paired => "pairing",
+            Found::Mdns => "mDNS",
+            Found::Dns => "DNS",
+            Found::Came => "its own coming",
+        }
+    }
 }
 
 impl From<PeerSource> for Found {
@@ -217,6 +228,18 @@ pub struct PeerState {
 }
 
 impl PeerState {
+    /// How it is doing, in a few words.
+    pub fn words(&self) -> String {
+        let mut words = vec![self.state.name().to_owned()];
+        words.extend(self.found.map(|found| format!("found by {}", found.words())));
+        words.extend(self.trusted.map(|trusted| format!("trusted by {}", trusted.rung().name())));
+        if self.queued > 0 {
+            words.push(format!("messages waiting: {} ({} bytes)", self.queued, self.queued_bytes));
+        }
+        words.extend(self.error.as_ref().map(|error| cert::printable(error, 300)));
+        words.join(", ")
+    }
+
     /// The fields, with tabs between: how the desk hands them to the command line.
     pub fn line(&self, now: u64) -> String {
         let age = |time: u64| if time == 0 { String::new() } else { now.saturating_sub(time).to_string() };
