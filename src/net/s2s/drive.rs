@@ -15,7 +15,7 @@ use crate::net::ring::{Scratch, Shared};
 use crate::net::tls::{self, Presented, Tls};
 use crate::stream::peer::{Ask, Callback, Failure, Ready, Verdict};
 use crate::stream::trust::Trusted;
-use crate::stream::{self, Condition, Verified};
+use crate::stream::{self, Condition, Verified, pairing};
 use crate::xml::{Caps, Flow, Reader, Scan, Writer, ns};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -64,6 +64,8 @@ pub(super) struct Stream {
     waits: Option<(SessionId, Instant)>,
     /// XEP-0198: what was heard.
     heard: Option<u32>,
+    /// Its number, where it is used for a pairing.
+    pairing: Option<u64>,
     /// `<starttls/>` is agreed on.
     starttls: bool,
     /// Frames may wait in the reader (or in TLS) that no readiness of the socket will tell of.
@@ -125,6 +127,7 @@ impl Stream {
             attached: None,
             waits: None,
             heard: None,
+            pairing: None,
             starttls: false,
             stopped: true,
             ready: false,
@@ -411,7 +414,9 @@ impl Stream {
                             .into());
                     }
                     let judgement = self.s2s.judge(&self.shared, self.presented.as_ref(), &remote);
-                    if let Err(why) = &judgement {
+                    if let Err(why) = &judgement
+                        && !self.shared.pairing.wants(remote.as_str())
+                    {
                         log::info!("{} says that it is {remote}: not trusted, {why}", self.conn.peer);
                         let trouble = format!("it came, and is not trusted, {why}");
                         self.s2s.trouble(&self.shared, &remote, trouble);
@@ -439,6 +444,26 @@ impl Stream {
                         return Err(error.app(ns::SM, "handled-count-too-high").into());
                     }
                 }
+                Ask::Pair => {
+                    let peer = self.stranger()?;
+                    let number = *self.pairing.get_or_insert_with(|| self.shared.pairing.number());
+                    match self.shared.pairing.begin(number, &peer) {
+                        Ok(word) => self.out.extend(word),
+                        Err(why) => {
+                            log::debug!("{}: pairing: {why}", self.conn.peer);
+                            return Err(self.said_all());
+                        }
+                    }
+                }
+                Ask::Pairing(word) => {
+                    let peer = self.stranger()?;
+                    let number = *self.pairing.get_or_insert_with(|| self.shared.pairing.number());
+                    self.out.extend(self.shared.pairing.hear(number, &peer, &word).unwrap_or_default());
+                    // Whoever has begun hears one word, and has one more to say.
+                    if matches!(self.half, Half::Out(_)) {
+                        return Err(self.said_all());
+                    }
+                }
                 Ask::Refused => log::info!("{}: a server's login was refused", self.conn.peer),
                 Ask::Answer(verdict) => return Err(Over::Answer(verdict)),
                 Ask::Closed => return Err(Over::Closed),
@@ -446,6 +471,21 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Who is there, as far as a pairing knows: a claim, and a key.
+    fn stranger(&self) -> Result<pairing::Hub, Over> {
+        match (self.half.remote(), &self.presented) {
+            (Some(remote), Some(presented)) => {
+                Ok(pairing::Hub { domain: remote.as_str().into(), pin: presented.pin() })
+            }
+            _ => Err(stream::Error::new(Condition::PolicyViolation).text("no key was shown in TLS").into()),
+        }
+    }
+
+    fn said_all(&mut self) -> Over {
+        self.out.extend_from_slice(b"</stream:stream>");
+        Over::Paired
     }
 
     /// A pair is proven on a stream of theirs, or in their direction of one of ours.

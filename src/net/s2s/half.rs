@@ -104,6 +104,8 @@ pub(super) enum Over {
     Killed(End),
     /// What was asked is answered.
     Answer(Verdict),
+    /// What there was to say for a pairing is said.
+    Paired,
 }
 
 impl From<Failure> for Over {

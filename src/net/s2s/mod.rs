@@ -11,7 +11,7 @@ mod half;
 mod hear;
 
 pub use accept::serve;
-pub use dial::dial_for_ever;
+pub use dial::{dial_for_ever, pair};
 
 use super::dns::Resolver;
 use super::outbox::{Conn, End};

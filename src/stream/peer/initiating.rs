@@ -9,6 +9,7 @@
 //!      EXTERNAL:  Features ──► Authenticating ──success──► Header ──► Features ──► (Enabling) ──► Linked
 //!      dialback:  Features ──► Called ──valid──► Linked
 //!      verify:    Features ──► Asking ──► Closed
+//!      pairing:   Features ──► Pairing ──► Closed
 //! ```
 
 use super::dialback::{Condition as Failed, Dialback, Pair, Says, Word};
@@ -20,6 +21,7 @@ use crate::stanza;
 use crate::stream::element::Element;
 use crate::stream::error::{Condition, Error};
 use crate::stream::header::{FOOTER, Header, Outgoing, language};
+use crate::stream::pairing;
 use crate::stream::sasl::{self, Mechanism};
 use crate::stream::starttls;
 use crate::stream::trust::{Distrust, Trusted};
@@ -69,6 +71,8 @@ enum State {
     Called(Seen),
     /// The authoritative server's word.
     Asking,
+    /// Words of a pairing, until the driver has enough.
+    Pairing,
     /// `<enabled/>`
     Enabling(Seen),
     /// All that a stream can bring.
@@ -119,7 +123,11 @@ impl Initiating {
         if !matches!(state, State::Idle | State::Handshake) {
             return Err(Failure::Protocol("not the time for TLS"));
         }
-        self.how = Some(judgement.map_err(Failure::Distrust)?);
+        self.how = Some(match (judgement, &self.wanted.task) {
+            // Two people will judge; nothing else is said on this stream.
+            (_, Task::Pair) => Trusted::Dialback,
+            (judgement, _) => judgement.map_err(Failure::Distrust)?,
+        });
         self.scope = Rc::default();
         self.id = None;
         self.write_header(out);
@@ -322,6 +330,11 @@ impl Initiating {
                 let dialback = Dialback::read(element).ok_or(Failure::Protocol("no dialback"))??;
                 self.dialback(state, dialback, out)
             }
+            ((pairing::NS, name), State::Pairing) => {
+                let message = element.characters().and_then(|text| pairing::Message::read(name, &text));
+                let message = message.ok_or(Failure::Protocol("it does not know how to pair"))?;
+                Ok((State::Pairing, Some(Ask::Pairing(message))))
+            }
             // §8: against our stream's direction only when we have asked for it (XEP-0288; threats D8)
             ((uri, "iq" | "message" | "presence"), state @ (State::Linked | State::Enabling(_)))
                 if *uri == *self.scope.default =>
@@ -344,6 +357,7 @@ impl Initiating {
                 Pair { from: local, to: remote, id: Some(id) }.key(key, out);
                 return Ok((State::Asking, None));
             }
+            Task::Pair => return Ok((State::Pairing, Some(Ask::Pair))),
             Task::Link { bidi: true } if seen.bidi => {
                 self.bidi = true;
                 Writer::new(out).leaf("bidi", ns::BIDI);

@@ -15,6 +15,7 @@ use crate::jid::Domain;
 use crate::stream::element::Element;
 use crate::stream::error::{Condition, Error};
 use crate::stream::header::{FOOTER, Header, Outgoing, language};
+use crate::stream::pairing;
 use crate::stream::sasl::{self, Dice, Mechanism};
 use crate::stream::starttls;
 use crate::stream::trust::{Distrust, Trusted};
@@ -348,6 +349,15 @@ impl Receiving {
             ((ns::DIALBACK, _), State::Open(offered)) => {
                 let dialback = Dialback::read(element).ok_or(Condition::UnsupportedStanzaType)??;
                 self.dialback(offered, dialback, out)
+            }
+
+            // two people compare keys; whoever says this has proven nothing, and only claims to be somebody
+            ((pairing::NS, name), State::Open(offered))
+                if self.tls && self.from.is_some() && self.proofs.is_empty() =>
+            {
+                let message = element.characters().and_then(|text| pairing::Message::read(name, &text));
+                let message = message.ok_or(Condition::UnsupportedStanzaType)?;
+                Ok((State::Open(offered), Some(Ask::Pairing(message))))
             }
 
             // §8

@@ -16,7 +16,7 @@ impl Stream {
     pub async fn finish(mut self, over: Over) {
         let remote = self.half.remote().cloned();
         let (why, failure) = match over {
-            Over::Closed | Over::Answer(_) => (None, None),
+            Over::Closed | Over::Answer(_) | Over::Paired => (None, None),
             Over::Dead(why) => (Some(why.to_owned()), None),
             Over::Failed(failure) => (Some(failure.to_string()), Some(failure)),
             Over::Killed(End::Error(error)) => {
@@ -32,6 +32,9 @@ impl Stream {
         match &why {
             Some(why) => log::info!("{}: the stream with {name} is over: {why}", self.conn.peer),
             None => log::debug!("{}: the stream with {name} is over", self.conn.peer),
+        }
+        if let Some(number) = self.pairing.take() {
+            self.shared.pairing.lost(number);
         }
         let mut words = std::mem::take(&mut self.out);
         if let Some(failure) = &failure {
@@ -69,6 +72,9 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // Only if the task has failed: otherwise it has been done.
         self.s2s.left(&self.conn);
+        if let Some(number) = self.pairing.take() {
+            self.shared.pairing.lost(number);
+        }
         if let Some(peer) = self.attached.take()
             && self.conn.session.get() == peer
         {
