@@ -14,12 +14,12 @@ use argh::{ArgsInfo, FromArgs};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-fn data(said: Option<String>) -> PathBuf {
+pub(super) fn data(said: Option<String>) -> PathBuf {
     said.map_or_else(options::default_data, PathBuf::from)
 }
 
 /// Has an order carried out. `domain`: what a data directory that has none yet is for.
-fn order(data: &Path, domain: Option<&str>, words: &[&str]) -> Result<String, Failure> {
+pub(super) fn order(data: &Path, domain: Option<&str>, words: &[&str]) -> Result<String, Failure> {
     let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
     let other = |line: String| Failure::new(Exit::Other, line);
     if let Some(reply) = console::order(data, &words) {
@@ -57,7 +57,7 @@ fn order(data: &Path, domain: Option<&str>, words: &[&str]) -> Result<String, Fa
     block_on(Desk::of_data(store, &domain).carry_out(&words)).map_err(other)
 }
 
-fn say(text: &str) -> Result<Exit, Failure> {
+pub(super) fn say(text: &str) -> Result<Exit, Failure> {
     Out::new(false).line(text)?;
     Ok(Exit::Ok)
 }
@@ -211,20 +211,26 @@ impl Local for User {
     }
 }
 
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or("").to_owned()
+}
+
+/// The first line of standard input; what is behind it does not count.
+pub(super) fn line_of_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = std::io::stdin().take(8192).read_to_string(&mut text);
+    read.map_err(|e| Failure::io("standard input", &e))?;
+    Ok(first_line(&text))
+}
+
 /// From standard input, a file, or a person.
 fn password(stdin: bool, file: Option<&str>, jid: &str) -> Result<String, Failure> {
-    let first_line = |text: String| text.lines().next().unwrap_or("").to_owned();
     if let Some(file) = file {
         let text = std::fs::read_to_string(file).map_err(|e| Failure::io(file, &e))?;
-        return Ok(first_line(text));
+        return Ok(first_line(&text));
     }
     if stdin || !std::io::stdin().is_terminal() {
-        let mut text = String::new();
-        std::io::stdin()
-            .take(8192)
-            .read_to_string(&mut text)
-            .map_err(|e| Failure::io("standard input", &e))?;
-        return Ok(first_line(text));
+        return line_of_stdin();
     }
     let ask = |question: &str| {
         super::account::prompt(question)?.ok_or_else(|| {
@@ -290,7 +296,7 @@ fn tenths(n: u64, unit: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-fn human(name: &str, value: &str) -> String {
+pub(super) fn human(name: &str, value: &str) -> String {
     let Ok(n) = value.parse::<u64>() else { return value.to_owned() };
     if name.ends_with("_bytes") || name.starts_with("bytes_") {
         return match n {
@@ -377,7 +383,7 @@ impl Local for Invite {
 
 /// Two rows of modules to a line of half blocks. On a terminal dark on light, whatever its colours
 /// are; elsewhere without colours, made for light on dark.
-fn qr(text: &str, colours: bool) -> String {
+pub(super) fn qr(text: &str, colours: bool) -> String {
     let Ok(code) = qrcodegen::QrCode::encode_text(text, qrcodegen::QrCodeEcc::Low) else {
         return String::new();
     };

@@ -3,16 +3,19 @@
 mod account;
 mod admin;
 mod args;
+mod component;
 pub mod config;
 mod disco;
 mod exec;
 pub mod exit;
+mod federate;
 mod iq;
 mod json;
 mod listen;
 mod log;
 pub mod options;
 mod passwd;
+mod peer;
 mod ping;
 mod presence;
 mod register;
@@ -34,6 +37,8 @@ const ALL: &[Command] = &[
     Command::local::<serve::Serve>(),
     Command::local::<admin::User>(),
     Command::local::<admin::Invite>(),
+    Command::local::<peer::Peer>(),
+    Command::local::<component::Component>(),
     Command::local::<admin::Status>(),
     Command::local::<admin::Log>(),
     Command::local::<admin::Backup>(),

@@ -4,7 +4,8 @@
 use super::exit::{Exit, Failure};
 use crate::hub::limits::Limits;
 use crate::stream::Registration;
-use std::net::SocketAddr;
+use crate::stream::trust::Rung;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// What the hub runs with.
@@ -24,6 +25,28 @@ pub struct Options {
     pub c2s_tls: Vec<SocketAddr>,
     /// Listeners that do not require TLS.
     pub c2s_plain: Vec<SocketAddr>,
+    /// Whether there is federation at all.
+    pub federation: bool,
+    /// Listeners for other servers, STARTTLS.
+    pub s2s: Vec<SocketAddr>,
+    /// Listeners for other servers, direct TLS (XEP-0368).
+    pub s2s_tls: Vec<SocketAddr>,
+    /// The lowest rung of trust that another server must reach.
+    pub s2s_trust: Rung,
+    /// Authorities for other servers' certificates, PEM, besides those of `s2s_public_roots`.
+    pub s2s_ca: Option<PathBuf>,
+    /// Whether the authorities that this machine trusts count for other servers.
+    pub s2s_public_roots: bool,
+    /// Name servers; empty: those of the system.
+    pub dns: Vec<SocketAddr>,
+    /// Listeners for components (XEP-0114).
+    pub component: Vec<SocketAddr>,
+    /// If there are any, only these remote domains are spoken to.
+    pub peer_allow: Vec<String>,
+    /// These remote domains are not spoken to.
+    pub peer_deny: Vec<String>,
+    /// Whether the hub announces itself on the local network, and looks for others (RFC 6762).
+    pub mdns: bool,
     /// A certificate and key of the operator's.
     pub cert: Option<(PathBuf, PathBuf)>,
     /// Who may make an account.
@@ -47,12 +70,26 @@ struct Said {
 }
 
 /// Names that may be given more than once.
-const LISTS: &[&str] =
-    &["c2s", "c2s-tls", "c2s-plain", "s2s", "s2s-tls", "http", "component", "alias", "admin", "limit"];
+const LISTS: &[&str] = &[
+    "c2s",
+    "c2s-tls",
+    "c2s-plain",
+    "s2s",
+    "s2s-tls",
+    "http",
+    "component",
+    "dns",
+    "peer-allow",
+    "peer-deny",
+    "alias",
+    "admin",
+    "limit",
+];
 /// Names without a value.
-const SWITCHES: &[&str] = &["no-c2s", "no-s2s", "no-http", "no-mdns"];
+const SWITCHES: &[&str] = &["no-c2s", "no-s2s", "no-http", "no-mdns", "s2s-public-roots"];
 /// Names with one value.
-const SINGLE: &[&str] = &["data", "domain", "cert", "key", "registration", "config", "log"];
+const SINGLE: &[&str] =
+    &["data", "domain", "cert", "key", "registration", "s2s-trust", "s2s-ca", "config", "log"];
 
 /// Where the data goes if nobody says: what systemd gives, `/var/lib` for root, else the user's own.
 pub fn default_data() -> PathBuf {
@@ -117,9 +154,20 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
         domain: None,
         aliases: Vec::new(),
         c2s: vec![any(5222)],
-        defaults: vec![any(5222), any(5223)],
+        defaults: vec![any(5222), any(5223), any(5269), any(5270)],
         c2s_tls: vec![any(5223)],
         c2s_plain: Vec::new(),
+        federation: true,
+        s2s: vec![any(5269)],
+        s2s_tls: vec![any(5270)],
+        s2s_trust: Rung::Ca,
+        s2s_ca: None,
+        s2s_public_roots: false,
+        dns: Vec::new(),
+        component: Vec::new(),
+        peer_allow: Vec::new(),
+        peer_deny: Vec::new(),
+        mdns: true,
         cert: None,
         registration: Registration::Closed,
         admins: Vec::new(),
@@ -155,25 +203,32 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
             list.push(address);
             Ok::<(), Failure>(())
         };
+        let domain = || match crate::jid::domainpart(value) {
+            Ok(domain) => Ok(domain.into_owned()),
+            Err(e) => Err(bad(e.to_string())),
+        };
         match name.as_str() {
             "data" => options.data = value.into(),
-            "domain" => {
-                let domain = crate::jid::domainpart(value).map_err(|e| bad(e.to_string()))?;
-                options.domain = Some(domain.into_owned());
-            }
-            "alias" => {
-                let alias = crate::jid::domainpart(value).map_err(|e| bad(e.to_string()))?;
-                options.aliases.push(alias.into_owned());
-            }
+            "domain" => options.domain = Some(domain()?),
+            "alias" => options.aliases.push(domain()?),
             "c2s" => listener(&mut options.c2s)?,
             "c2s-tls" => listener(&mut options.c2s_tls)?,
             "c2s-plain" => listener(&mut options.c2s_plain)?,
-            "s2s" | "s2s-tls" | "http" | "component" => {
-                return Err(wrong(
-                    place,
-                    &format!("this version has no {name} listener yet; leave the option out"),
-                ));
+            "s2s" => listener(&mut options.s2s)?,
+            "s2s-tls" => listener(&mut options.s2s_tls)?,
+            "component" => listener(&mut options.component)?,
+            "http" => {
+                return Err(wrong(place, "this version has no http listener yet; leave the option out"));
             }
+            "s2s-trust" => {
+                options.s2s_trust =
+                    value.parse().map_err(|_| bad("it is pinned, ca or dialback".to_owned()))?
+            }
+            "s2s-ca" => options.s2s_ca = Some(value.into()),
+            "s2s-public-roots" => options.s2s_public_roots = true,
+            "dns" => options.dns.push(name_server(value).map_err(&bad)?),
+            "peer-allow" => options.peer_allow.push(domain()?),
+            "peer-deny" => options.peer_deny.push(domain()?),
             "cert" => cert = Some((PathBuf::from(value), place)),
             "key" => key = Some((PathBuf::from(value), place)),
             "registration" => {
@@ -208,10 +263,17 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
                 options.c2s.clear();
                 options.c2s_tls.clear();
             }
+            "no-s2s" => options.federation = false,
+            "no-mdns" => options.mdns = false,
             // What these switch off is not there yet, or is the command line's business.
             _ => {}
         }
         replaced.push(name);
+    }
+    // Wherever it stands: `--no-s2s` goes over what a file says.
+    if !options.federation {
+        options.s2s.clear();
+        options.s2s_tls.clear();
     }
     options.cert = match (cert, key) {
         (Some((cert, _)), Some((key, _))) => Some((cert, key)),
@@ -235,6 +297,15 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "a listener is ADDRESS:PORT".to_owned())
 }
 
+/// An address with the usual port if it has none.
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let address = match text.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, 53),
+        Err(_) => text.parse().map_err(|_| "a name server is ADDRESS or ADDRESS:PORT".to_owned())?,
+    };
+    if address.port() == 0 { Err("0 is no port".to_owned()) } else { Ok(address) }
+}
+
 fn example(name: &str) -> &'static str {
     match name {
         "data" => "data /var/lib/stonechat",
@@ -243,7 +314,14 @@ fn example(name: &str) -> &'static str {
         "c2s" => "c2s 0.0.0.0:5222",
         "c2s-tls" => "c2s-tls 0.0.0.0:5223",
         "c2s-plain" => "c2s-plain 127.0.0.1:5224",
-        "s2s" | "s2s-tls" => "s2s 0.0.0.0:5269",
+        "s2s" => "s2s 0.0.0.0:5269",
+        "s2s-tls" => "s2s-tls 0.0.0.0:5270",
+        "s2s-trust" => "s2s-trust pinned",
+        "s2s-ca" => "s2s-ca /etc/stonechat/others.pem",
+        "s2s-public-roots" => "s2s-public-roots",
+        "dns" => "dns 192.168.1.1:53",
+        "peer-allow" => "peer-allow boat.local",
+        "peer-deny" => "peer-deny spam.example",
         "http" => "http 0.0.0.0:5280",
         "component" => "component 127.0.0.1:5347",
         "cert" => "cert /etc/stonechat/cert.pem",
@@ -252,6 +330,7 @@ fn example(name: &str) -> &'static str {
         "admin" => "admin alice@kitchen.local",
         "limit" => "limit offline-messages=500",
         "log" => "log info",
+        "no-c2s" | "no-s2s" | "no-http" | "no-mdns" => "no-s2s",
         _ => "config /etc/stonechat.conf",
     }
 }
@@ -316,11 +395,75 @@ mod tests {
             ("log", "loud", "debug"),
             ("no-c2s", "yes", "stands alone"),
             ("domain", "", "domain kitchen.local"),
-            ("s2s", "0.0.0.0:5269", "leave the option out"),
+            ("http", "0.0.0.0:5280", "leave the option out"),
+            ("s2s", "5269", "s2s 0.0.0.0:5269"),
+            ("s2s-tls", "here:5270", "s2s-tls 0.0.0.0:5270"),
+            ("s2s-trust", "anybody", "pinned, ca or dialback; for example: s2s-trust pinned"),
+            ("s2s-trsut", "ca", "did you mean s2s-trust?"),
+            ("s2s-public-roots", "yes", "stands alone"),
+            ("dns", "ns.example", "ADDRESS or ADDRESS:PORT; for example: dns 192.168.1.1:53"),
+            ("dns", "10.0.0.1:0", "no port"),
+            ("component", "", "component 127.0.0.1:5347"),
+            ("peer-allow", "a b", "peer-allow boat.local"),
+            ("peer-deny", "", "peer-deny spam.example"),
         ] {
             let line = said(&[("log", "info"), (name, value)]).unwrap_err().line;
             assert!(line.starts_with("f line 2: ") && line.contains(wanted), "{name} {value}: {line}");
         }
+    }
+
+    #[test]
+    fn every_name_is_a_flag_and_has_an_example() {
+        use argh::ArgsInfo;
+        let names = || LISTS.iter().chain(SWITCHES).chain(SINGLE).copied();
+        let mut flags: Vec<&str> = crate::cli::serve::Serve::get_args_info()
+            .flags
+            .iter()
+            .map(|flag| flag.long.trim_start_matches("--"))
+            .filter(|flag| *flag != "help")
+            .collect();
+        let mut known: Vec<&str> = names().collect();
+        flags.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(flags, known);
+        for name in names().filter(|name| !name.starts_with("no-")) {
+            assert!(example(name).split(' ').next() == Some(name), "{name}: {}", example(name));
+        }
+    }
+
+    #[test]
+    fn federation_is_on_until_it_is_switched_off() {
+        let o = said(&[]).unwrap();
+        let ports = |list: &[SocketAddr]| list.iter().map(|a| a.port()).collect::<Vec<_>>();
+        assert_eq!((ports(&o.s2s), ports(&o.s2s_tls)), (vec![5269], vec![5270]));
+        assert!(o.s2s.iter().chain(&o.s2s_tls).all(|a| o.defaults.contains(a)), "these may be missing");
+        assert_eq!((o.federation, o.mdns, o.s2s_trust, o.s2s_public_roots), (true, true, Rung::Ca, false));
+        assert!(o.component.is_empty() && o.dns.is_empty() && o.s2s_ca.is_none());
+
+        let o = said(&[
+            ("s2s", "127.0.0.9:1"),
+            ("s2s-trust", "dialback"),
+            ("s2s-ca", "/ca.pem"),
+            ("s2s-public-roots", ""),
+            ("dns", "127.0.0.9"),
+            ("dns", "[::1]:5353"),
+            ("dns", "::2"),
+            ("component", "localhost:5347"),
+            ("peer-allow", "Boat.local"),
+            ("peer-deny", "spam.example"),
+            ("no-mdns", ""),
+        ])
+        .unwrap();
+        assert_eq!(o.s2s, ["127.0.0.9:1".parse().unwrap()]);
+        assert_eq!((o.s2s_trust, o.s2s_public_roots, o.mdns), (Rung::Dialback, true, false));
+        assert_eq!(o.s2s_ca, Some("/ca.pem".into()));
+        assert_eq!(o.dns, ["127.0.0.9:53", "[::1]:5353", "[::2]:53"].map(|a| a.parse().unwrap()));
+        assert_eq!(o.component, ["127.0.0.1:5347".parse().unwrap()]);
+        assert_eq!((o.peer_allow, o.peer_deny), (vec!["boat.local".into()], vec!["spam.example".into()]));
+
+        let o = said(&[("no-s2s", ""), ("s2s", "127.0.0.9:1"), ("component", "127.0.0.1:2")]).unwrap();
+        assert!(!o.federation && o.s2s.is_empty() && o.s2s_tls.is_empty());
+        assert_eq!(o.component.len(), 1, "a component is no federation");
     }
 
     #[test]

@@ -2,13 +2,17 @@
 
 use super::Local;
 use super::exit::{Exit, Failure};
+use super::federate;
 use super::options::{self, Options};
 use crate::hub::limits::fixed;
 use crate::hub::{Hub, Names};
 use crate::net::cert::{self, Identity};
+use crate::net::listen::{self, Door};
+use crate::net::mdns::Sightings;
+use crate::net::peers::Peers;
 use crate::net::reactor::{Reactor, Socket};
 use crate::net::ring::{Shared, Stop};
-use crate::net::{self, c2s::Mode, console, listen, notify::Notify, tls::ServerTls};
+use crate::net::{self, c2s::Mode, console, notify::Notify, tls::ServerTls};
 use crate::store::{self, Store};
 use crate::stream::{Condition, Settings};
 use crate::xep;
@@ -27,6 +31,7 @@ use std::time::Instant;
     subcommand,
     name = "serve",
     example = "Start with nothing but this, then add a user from another terminal:\n\n  stonechat serve\n  stonechat user add alice",
+    example = "Other hubs with keys that a person has compared, and no others:\n\n  stonechat serve --s2s-trust pinned",
     example = "A domain of one's own, and people who come with an invitation:\n\n  stonechat serve --domain camp.local --registration invite",
     note = "Every option may stand in a file (--config FILE), one per line: domain camp.local",
     note = "SIGTERM and Ctrl-C end it, SIGHUP reads the file and the certificate again."
@@ -50,16 +55,31 @@ pub struct Serve {
     /// listener that does not require TLS, for devices that can't; repeatable
     #[argh(option, arg_name = "address:port")]
     c2s_plain: Vec<String>,
-    /// listener for other servers (not in this version)
+    /// listener for other servers with STARTTLS (default [::]:5269); repeatable
     #[argh(option, arg_name = "address:port")]
     s2s: Vec<String>,
-    /// listener for other servers with direct TLS (not in this version)
+    /// listener for other servers with direct TLS (default [::]:5270); repeatable
     #[argh(option, arg_name = "address:port")]
     s2s_tls: Vec<String>,
+    /// least that proves another server: pinned (its key), ca (a certificate; default), dialback (its address)
+    #[argh(option, arg_name = "how")]
+    s2s_trust: Option<String>,
+    /// authorities for other servers' certificates, PEM
+    #[argh(option, arg_name = "file")]
+    s2s_ca: Option<String>,
+    /// name server to ask (default: the system's); repeatable
+    #[argh(option, arg_name = "address:port")]
+    dns: Vec<String>,
+    /// other domain to speak to, and no further ones; repeatable
+    #[argh(option, arg_name = "domain")]
+    peer_allow: Vec<String>,
+    /// other domain not to speak to; repeatable
+    #[argh(option, arg_name = "domain")]
+    peer_deny: Vec<String>,
     /// listener for HTTP (not in this version)
     #[argh(option, arg_name = "address:port")]
     http: Vec<String>,
-    /// listener for components (not in this version)
+    /// listener for components, as gateways are; repeatable
     #[argh(option, arg_name = "address:port")]
     component: Vec<String>,
     /// certificate chain of your own, PEM
@@ -92,9 +112,12 @@ pub struct Serve {
     /// no HTTP
     #[argh(switch)]
     no_http: bool,
-    /// no announcement on the local network
+    /// no announcement on the local network, and no search for other hubs there
     #[argh(switch)]
     no_mdns: bool,
+    /// the authorities that this machine trusts count for other servers, too
+    #[argh(switch)]
+    s2s_public_roots: bool,
 }
 
 impl Serve {
@@ -107,6 +130,8 @@ impl Serve {
             ("cert", &self.cert),
             ("key", &self.key),
             ("registration", &self.registration),
+            ("s2s-trust", &self.s2s_trust),
+            ("s2s-ca", &self.s2s_ca),
             ("log", &self.log),
         ];
         flags.extend(one.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
@@ -115,6 +140,7 @@ impl Serve {
             ("no-s2s", self.no_s2s),
             ("no-http", self.no_http),
             ("no-mdns", self.no_mdns),
+            ("s2s-public-roots", self.s2s_public_roots),
         ];
         flags.extend(switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, String::new())));
         let lists = [
@@ -126,6 +152,9 @@ impl Serve {
             ("s2s-tls", &self.s2s_tls),
             ("http", &self.http),
             ("component", &self.component),
+            ("dns", &self.dns),
+            ("peer-allow", &self.peer_allow),
+            ("peer-deny", &self.peer_deny),
             ("admin", &self.admin),
             ("limit", &self.limit),
         ];
@@ -160,7 +189,10 @@ impl Local for Serve {
         fresh.commit()?;
         let now = net::ring::now(started);
         let boot = u32::from_le_bytes(net::random());
-        let hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
+        let mut hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
+        let mut peers = Peers::load(&store).map_err(|why| Failure::new(Exit::Io, why))?;
+        peers.own = Some(identity.spki_sha256);
+        federate::permit(&mut hub, &options, &peers);
         let settings = settings(&options, &hub, secret);
         let ask_clients = net::ring::certificates_in_use(&store);
         let tls =
@@ -169,7 +201,19 @@ impl Local for Serve {
         let executor = Rc::new(smol::LocalExecutor::new());
         let waiting = |e: std::io::Error| Failure::new(Exit::Internal, format!("waiting for sockets: {e}"));
         let reactor = Reactor::new().map_err(waiting)?;
-        let shared = Shared::new(hub, store, tls, settings, ask_clients, &executor, reactor.clone(), started);
+        let sightings = Sightings::new(&names.domain, identity.spki_sha256);
+        let shared = Shared::new(
+            hub,
+            store,
+            peers,
+            sightings,
+            tls,
+            settings,
+            ask_clients,
+            &executor,
+            reactor.clone(),
+            started,
+        );
         let main = run(shared, flags, options, names, identity, secret);
         // A task like all others: polled when it is woken, not at every turn.
         let main = executor.spawn(main);
@@ -206,31 +250,41 @@ async fn run(
         .map_err(|e| Failure::new(Exit::Io, format!("signals: {e}")))?;
     shared.spawn_vital(shared.clone().flush_for_ever());
     shared.spawn_vital(shared.clone().finish_for_ever());
-    let lists =
-        [(Mode::Starttls, &options.c2s), (Mode::Direct, &options.c2s_tls), (Mode::Plain, &options.c2s_plain)];
+    let lists = [
+        (Door::Clients(Mode::Starttls), &options.c2s),
+        (Door::Clients(Mode::Direct), &options.c2s_tls),
+        (Door::Clients(Mode::Plain), &options.c2s_plain),
+        (Door::Servers { direct: false }, &options.s2s),
+        (Door::Servers { direct: true }, &options.s2s_tls),
+        (Door::Components, &options.component),
+    ];
     let mut open = Vec::new();
     let asked = lists.iter().any(|(_, l)| l.iter().any(|a| !options.defaults.contains(a)));
-    for (mode, addresses) in lists {
+    for (door, addresses) in lists {
         for address in addresses {
             let listener = match listener(*address) {
                 Ok(listener) => listener,
                 Err(why) if asked && options.defaults.contains(address) => {
-                    log::warn!("{}; going on without it, --no-c2s leaves it out", why.line);
+                    let switch = if matches!(door, Door::Servers { .. }) { "--no-s2s" } else { "--no-c2s" };
+                    log::warn!("{}; going on without it, {switch} leaves it out", why.line);
                     continue;
                 }
                 Err(why) => return Err(why),
             };
             let at = listener.local_addr().unwrap_or(*address);
-            open.push((mode, at));
+            open.push((door, at));
             let listener = Socket::new(&shared.reactor, listener)
                 .map_err(|e| Failure::new(Exit::Io, format!("listening on {at}: {e}")))?;
-            shared.spawn_vital(listen::accept(shared.clone(), listener, mode));
+            shared.spawn_vital(listen::accept(shared.clone(), listener, door));
         }
     }
     let control = console::open(&options.data).map_err(|e| {
         Failure::new(Exit::Io, format!("{}: {e}", options.data.join(console::NAME).display()))
     })?;
     shared.spawn_vital(console::serve(shared.clone(), control));
+    federate::servers(&shared, &options, &identity, &open)?;
+    federate::start(&shared).await?;
+    let mdns = options.mdns.then(|| federate::announce(&shared, &names, &identity, &open)).flatten();
     greet(&names, &open, &identity, &options.data);
     let notify = Notify::from_env();
     notify.say("READY=1");
@@ -247,6 +301,9 @@ async fn run(
     let stop = wait(&shared, &mut signals, &flags, &options, &notify, secret).await?;
     notify.say("STOPPING=1");
     log::info!("stopping");
+    if let Some(mdns) = mdns {
+        mdns.goodbye();
+    }
     close(&shared, &options.data).await;
     Ok(stop)
 }
@@ -303,6 +360,11 @@ fn reload(
     let names = shared.with_hub(|hub, _| hub.names.clone());
     let identity = identity(&options, &names)?;
     shared.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
+    shared.peers.borrow_mut().own = Some(identity.spki_sha256);
+    if let Some(s2s) = shared.s2s.get() {
+        s2s.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
+        s2s.lowest.set(options.s2s_trust);
+    }
     shared.store.set_max_accounts(options.limits.accounts);
     let settings = shared.with_hub(|hub, _| settings(&options, hub, secret));
     shared.reload(options.limits.clone(), names, settings);
@@ -488,7 +550,7 @@ fn leave_files(options: &mut Options, files: u64) {
 }
 
 /// What a person needs on the first evening.
-fn greet(names: &Names, open: &[(Mode, SocketAddr)], identity: &Identity, data: &Path) {
+fn greet(names: &Names, open: &[(Door, SocketAddr)], identity: &Identity, data: &Path) {
     let domain = &names.domain;
     let mut out = std::io::stdout().lock();
     let mut line = |text: String| {
@@ -496,11 +558,14 @@ fn greet(names: &Names, open: &[(Mode, SocketAddr)], identity: &Identity, data: 
     };
     line(format!("Stonechat {} serves {domain}", env!("CARGO_PKG_VERSION")));
     line(format!("  address      NAME@{domain}"));
-    for (mode, at) in open {
-        let how = match mode {
-            Mode::Starttls => "STARTTLS",
-            Mode::Direct => "direct TLS",
-            Mode::Plain => "TLS NOT REQUIRED",
+    for (door, at) in open {
+        let how = match door {
+            Door::Clients(Mode::Starttls) => "STARTTLS",
+            Door::Clients(Mode::Direct) => "direct TLS",
+            Door::Clients(Mode::Plain) => "TLS NOT REQUIRED",
+            Door::Servers { direct: false } => "servers, STARTTLS",
+            Door::Servers { direct: true } => "servers, direct TLS",
+            Door::Components => "components",
         };
         line(format!("  listens      {at} ({how})"));
     }

@@ -57,6 +57,7 @@ limits! {
     declarations: 256, Size, "per stanza", "namespace declarations in one stanza; parsers pay quadratic time for them";
     elements: 10_000, Size, "per stanza", "elements in one stanza; a tree costs many times its bytes";
     login_seconds: 120, Size, "seconds", "from accept to a bound resource, whatever is sent in between; a person may be reading a certificate";
+    pairing_seconds: 300, Size, "seconds", "a pairing that was opened by hand; two people on the phone need one or two minutes";
     close_seconds: 5, Size, "seconds", "to wait for the peer's </stream> after ours";
     stall_seconds: 60, Size, "seconds", "a reader that takes nothing for so long is cut off";
     outbox_bytes: 1_048_576, Size, "bytes", "waiting for one slow reader; four full-size stanzas";
@@ -81,6 +82,8 @@ limits! {
     peers: 1_000, Count, "pairs", "other domains that are remembered at once; somebody who writes to random ones pushes out those that nothing waits for";
     peer_presences: 20_000, Count, "resources", "available at one peer, as far as accounts here have heard";
     peer_retry_seconds: 120, Size, "seconds", "at most between two attempts to reach a peer that something waits for; a LAN is back within it";
+    peer_idle_seconds: 60, Size, "seconds", "silence of another server before it is asked whether it is still there; as long again, and the link is cut";
+    peer_idle_pinned_seconds: 10, Size, "seconds", "the same for one whose key is pinned: on a LAN people see at once who has pulled a cable";
     forward_messages: 10_000, Count, "messages", "kept for one peer that cannot be reached";
     forward_bytes: 16_777_216, Count, "bytes", "kept for one peer that cannot be reached";
     forward_total: 67_108_864, Count, "bytes", "kept for all peers; a small SD card has room for it";
@@ -116,6 +119,22 @@ pub mod fixed {
     pub const RECENT: usize = 4096;
     /// Passwords that wait for their keys (5 ms each on a PC); behind that, whoever asks waits outside.
     pub const DERIVATIONS: usize = 64;
+    /// Attempts to reach other servers, all at once: somebody who writes to a thousand domains must not take
+    /// all sockets for it (threats D9).
+    pub const PEER_DIALS: usize = 64;
+    /// Addresses of one other server that are tried in one attempt.
+    pub const PEER_ADDRESSES: usize = 8;
+    /// Call-backs for dialback, all at once; behind that, whoever wants one is told to come again.
+    pub const PEER_CALLS: usize = 32;
+    /// Call-backs under way for one stream.
+    pub const CALLS_PER_STREAM: usize = 8;
+    /// Pairs of domains on one stream: a server with some services, talking to some of ours.
+    pub const PAIRS_PER_STREAM: usize = 64;
+    /// Streams that one domain may have open to us: one per service, and some that it does not know to be dead.
+    /// The oldest gives way.
+    pub const STREAMS_PER_DOMAIN: usize = 8;
+    /// Other domains that `peer list` remembers the last word of; strangers can make any number known.
+    pub const PEERS_SHOWN: usize = 1000;
 }
 
 impl fmt::Display for Limits {

@@ -36,8 +36,15 @@ impl Hub {
                 sink.store(Vec::new(), ask, then);
             }
         }
-        if let Some(session) = self.session_mut(by) {
-            session.parked = session.parked.saturating_add(weight);
+        match self.session_mut(by) {
+            Some(session) => session.parked = session.parked.saturating_add(weight),
+            None => self.peer_pending(by, |pending| pending.saturating_add(weight)),
+        }
+    }
+
+    fn peer_pending(&mut self, by: SessionId, change: impl FnOnce(u32) -> u32) {
+        if let Some(peer) = self.peer_at_mut(by) {
+            peer.pending = change(peer.pending);
         }
     }
 
@@ -52,8 +59,10 @@ impl Hub {
             _ => None,
         };
         for (by, work) in waiting {
-            if let Some(session) = self.session_mut(by) {
-                session.parked = session.parked.saturating_sub(weight_of(&work));
+            let weight = weight_of(&work);
+            match self.session_mut(by) {
+                Some(session) => session.parked = session.parked.saturating_sub(weight),
+                None => self.peer_pending(by, |pending| pending.saturating_sub(weight)),
             }
             match work {
                 Parked::Then(then) => then(self, sink, place),

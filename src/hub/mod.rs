@@ -380,7 +380,10 @@ impl Hub {
     /// Sends an answer, but not before everything that the session sent earlier is on disk: an
     /// answer then tells a client that all before it is safe.
     pub fn send_after_pending(&mut self, sink: &mut dyn Sink, to: SessionId, packet: Vec<u8>) {
-        let under_way = self.session(to).map_or((0, 0), |s| (s.pending, s.parked));
+        let under_way = match self.peer_at(to) {
+            Some(peer) => (peer.pending, peer.pending),
+            None => self.session(to).map_or((0, 0), |s| (s.pending, s.parked)),
+        };
         if let Some(away) = self.session_mut(to).and_then(|s| s.away.as_deref_mut()) {
             let ticket = away.next;
             away.next = away.next.wrapping_add(1);
@@ -395,7 +398,7 @@ impl Hub {
         let parked = under_way.1 > 0;
         self.after_jobs(sink, to, move |hub, sink| {
             // What was parked goes to the store once its account is read: behind that, then.
-            if parked && hub.session(to).is_some_and(|s| s.pending > 0) {
+            if parked && hub.pending(to).is_some_and(|pending| *pending > 0) {
                 hub.after_jobs(sink, to, move |hub, sink| {
                     hub.send(sink, to, &packet);
                 });

@@ -41,8 +41,7 @@ impl Hub {
     ) {
         // What has no sender is ours: a push, an answer.
         let Some(from) = stanza.from() else { return };
-        let session = jid(&from).and_then(|from| self.resource(self.find(from.local()?)?, from.resource()?));
-        let origin = Origin { jid: from.into_owned(), session: session.unwrap_or(SessionId::NONE) };
+        let origin = self.origin_of(&from);
         match stanza.kind() {
             Kind::Iq if answerable(stanza) => {
                 bounce(self, sink, &origin, stanza, Condition::ServiceUnavailable)
@@ -57,6 +56,15 @@ impl Hub {
                 });
             }
         }
+    }
+
+    /// The sender of a stanza that we have stamped: where it is now, if it is there.
+    pub(super) fn origin_of(&mut self, from: &str) -> Origin {
+        let session = jid(from).and_then(|from| match self.is_local(from.domain()) {
+            true => self.resource(self.find(from.local()?)?, from.resource()?),
+            false => self.peer(&self.names.domain.clone(), from.domain()),
+        });
+        Origin { jid: from.to_owned(), session: session.unwrap_or(SessionId::NONE) }
     }
 
     /// Whether a message that was said to a session is not lost with it: it is of a kind that is not

@@ -382,14 +382,15 @@ impl Hub {
             error if error.condition == Condition::RemoteServerNotFound => error,
             _ => Error::new(Condition::RemoteServerTimeout).text("the other server was away for too long"),
         };
-        self.view(&text.to_owned(), |hub, stanza| {
+        self.view(text, |hub, stanza| {
             if stanza.kind() == Kind::Message && answerable(stanza) {
                 hub.return_to_sender(sink, stanza, error);
             }
         });
     }
 
-    /// An error for a stanza of an account of ours whose session may be gone (RFC 6120 §8.3.1).
+    /// An error for a stanza of an account of ours whose session may be gone, or of a component's (RFC 6120
+    /// §8.3.1).
     fn return_to_sender(&mut self, sink: &mut dyn Sink, stanza: &Stanza<'_>, error: Error) {
         let Some(from) = stanza.from() else { return };
         let mut out = Vec::new();
@@ -397,6 +398,11 @@ impl Hub {
             return;
         }
         let Some(from) = jid(&from).map(Jid::into_owned) else { return };
+        if !self.is_local(from.domain()) {
+            let origin = self.origin_of(from.as_str());
+            self.send(sink, origin.session, &out);
+            return;
+        }
         let Some(local) = from.local().map(str::to_owned) else { return };
         self.with_account(sink, &local, move |hub, sink, place| {
             let Some(place) = place else { return };
@@ -416,6 +422,7 @@ impl Hub {
     /// What a peer's outbox held when its link was gone (see [`super::talk::Input::Returned`]).
     pub(super) fn returned(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
+        let origin = self.origin_of(&from);
         let Some(peer) = self.peer_at(id) else { return };
         let (local, link, component) = (peer.local.clone(), peer.link.get(), peer.component);
         // It was only lent by the store.
@@ -426,8 +433,6 @@ impl Hub {
         if lent && peer.queued.0 > 0 {
             return;
         }
-        let sender = jid(&from).and_then(|from| self.resource(self.find(from.local()?)?, from.resource()?));
-        let origin = Origin { jid: from.clone().into_owned(), session: sender.unwrap_or(SessionId::NONE) };
         let gone = matches!(link, Link::Waiting { why: Lost::NotFound, .. });
         match stanza.kind() {
             _ if is_stored(stanza) && !gone && !component => {
@@ -511,7 +516,7 @@ impl Hub {
         self.with_account(sink, &local, move |hub, sink, place| {
             let account = place.and_then(|place| hub.account(place)).map(|account| account.id);
             let ask = match account {
-                Some(account) if again => Ask::OfflineHas { account, id: number },
+                Some(account) if again => Ask::OfflineHas { account, by: remote, id: number },
                 _ => Ask::Nothing,
             };
             let then: Then = Box::new(move |hub, sink, answer| {

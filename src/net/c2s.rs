@@ -55,7 +55,7 @@ impl Place {
     }
 
     /// The same place, of a connection that has a session now.
-    fn settled(mut self) -> Place {
+    pub(super) fn settled(mut self) -> Place {
         self.settle();
         self
     }
@@ -80,13 +80,13 @@ impl Drop for Place {
 }
 
 /// A connection's place on the list of those that have no session yet.
-struct Early {
+pub(super) struct Early {
     shared: Rc<Shared>,
     conn: Rc<Conn>,
 }
 
 impl Early {
-    fn new(shared: &Rc<Shared>, conn: &Rc<Conn>) -> Early {
+    pub(super) fn new(shared: &Rc<Shared>, conn: &Rc<Conn>) -> Early {
         shared.early.borrow_mut().push(conn.clone());
         Early { shared: shared.clone(), conn: conn.clone() }
     }
@@ -155,7 +155,7 @@ impl Future for Session {
 }
 
 /// Closes a stream (RFC 6120 §4.4, §4.9.1.1) and then the connection.
-async fn last_words(shared: &Rc<Shared>, conn: &Rc<Conn>, outbox: &mut Outbox, end: End) {
+pub(super) async fn last_words(shared: &Rc<Shared>, conn: &Rc<Conn>, outbox: &mut Outbox, end: End) {
     let mut words = Vec::new();
     match end {
         End::Dead => return,
@@ -171,7 +171,11 @@ async fn last_words(shared: &Rc<Shared>, conn: &Rc<Conn>, outbox: &mut Outbox, e
 
 /// Lets the last be said, then closes; all of it in the time that the peer is given, for it may
 /// neither read nor close.
-async fn goodbye(shared: &Rc<Shared>, conn: &Rc<Conn>, saying: impl Future<Output = io::Result<()>>) {
+pub(super) async fn goodbye(
+    shared: &Rc<Shared>,
+    conn: &Rc<Conn>,
+    saying: impl Future<Output = io::Result<()>>,
+) {
     let patience = Duration::from_secs(shared.limits().close_seconds);
     let all = async {
         if saying.await.is_ok() {
@@ -512,7 +516,7 @@ impl Negotiation {
 }
 
 /// Waits until somebody ends the connection from inside.
-async fn ended(conn: &Conn) -> Fail {
+pub(super) async fn ended(conn: &Conn) -> Fail {
     let end = poll_fn(|cx| match conn.take_end() {
         Some(end) => Poll::Ready(end),
         None => {

@@ -1,6 +1,9 @@
 //! The orders of an operator: carried out by the running hub (through [`super::console`]) or, when
 //! there is none, on the data directly. One code for both.
 
+mod peers;
+
+use super::peers::Link;
 use super::ring::Shared;
 use crate::hub::limits::Limits;
 use crate::hub::talk::{Derived, Now, Password, SessionId, Sink, Taken, Then};
@@ -90,6 +93,16 @@ impl Desk {
             ["log", level] => log_level(level),
             ["invite", days, name] => self.invite(days, name).await,
             ["backup", file] => self.backup(file).await,
+            ["peer", "add", domain, address, pin] => self.peer_add(domain, address, pin).await,
+            ["peer", "list"] => self.peer_list().await,
+            ["peer", "key"] => self.peer_key(),
+            ["peer", "remove", domain] => self.peer_remove(domain).await,
+            ["peer", "repair", domain] => self.peer_repair(domain).await,
+            ["peer", "pair", domain] => self.peer_pair(domain).await,
+            ["peer", "accept", domain, code] => self.peer_accept(domain, code).await,
+            ["component", "add", domain, secret] => self.component_add(domain, secret).await,
+            ["component", "list"] => self.component_list().await,
+            ["component", "remove", domain] => self.component_remove(domain).await,
             _ => Err("that order is unknown here; are hub and command of the same version?".into()),
         }
     }
@@ -280,6 +293,7 @@ impl Desk {
             other => return Err(failed(other)),
         };
         let now = self.now();
+        let peers = self.states().await?;
         let mut out = String::new();
         let mut line =
             |name: &str, value: &dyn std::fmt::Display| out.push_str(&format!("{name}\t{value}\n"));
@@ -301,11 +315,16 @@ impl Desk {
             let (read, written) = shared.traffic();
             line("bytes_in", &read);
             line("bytes_out", &written);
+            let are = |link| peers.values().filter(|peer| peer.state == link).count();
+            line("peers_up", &are(Link::Up));
+            line("peers_down", &are(Link::Waiting));
             line("memory_bytes", &memory());
             line("disk_written_bytes", &disk_written());
         }
         line("accounts", &stored.accounts);
         line("offline_messages", &stored.offline);
+        line("forward_messages", &stored.forward);
+        line("components", &stored.components);
         line("database_bytes", &stored.file_bytes);
         line("commits", &stored.commits);
         Ok(out)

@@ -2,24 +2,37 @@
 //! UDP with TCP for what is truncated. Never fatal: what cannot be looked up is an empty list and a
 //! reason, and everything together ends after five seconds.
 //!
-//! An answer counts if it comes from the server that was asked (the socket is connected), to a fresh
-//! port, with the random id and the very question (RFC 5452 §4.5, §9).
+//! A hub's resolver also remembers ([`Resolver::for_hub`]), and knows where another server is to be found
+//! ([`Resolver::server_targets`]) and where not to go ([`dialable`]).
+
+mod cache;
+mod files;
+mod order;
+mod policy;
+mod question;
+mod server;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_io::{Async, Timer};
-use ring::rand::{SecureRandom, SystemRandom};
-use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
+use async_io::Timer;
+use simple_dns::TYPE;
 use smol::future;
-use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::cert::{ascii_name, ip_literal};
+use cache::{Begin, Memory};
+use files::{hosts_file, resolv_conf};
+use order::{below, mix};
+pub use policy::{Policy, Undialable, dialable, only_dialable, own_addresses};
+use question::{Answer, Record, Said, ask};
+pub use server::{Candidate, Unfound};
 
 /// Everything that one call does, all servers and retries included.
 const TOTAL: Duration = Duration::from_secs(5);
@@ -30,12 +43,8 @@ const MAX_SERVERS: usize = 3;
 const ROUNDS: usize = 2;
 /// CNAMEs from the name that was asked for.
 const MAX_CNAMES: usize = 8;
-/// An answer of more bytes is not read: compressed names cost more than their bytes.
-const MAX_ANSWER: usize = 16 * 1024;
 /// Records of one answer, and targets in all.
 const MAX_RECORDS: usize = 64;
-/// Datagrams that are not our answer, before we stop listening on that port.
-const MAX_STRANGERS: usize = 64;
 const MAX_FILE: u64 = 1 << 20;
 
 /// What is looked for at a domain.
@@ -89,6 +98,8 @@ pub enum Reason {
     Garbled,
     /// The network said no.
     Io(io::ErrorKind),
+    /// There are too many questions under way.
+    Busy,
     /// Not a name.
     BadName,
 }
@@ -117,6 +128,7 @@ impl fmt::Display for Reason {
                 f,
                 "cannot ask the name server: {kind}; check the network, or give the address with --host"
             ),
+            Reason::Busy => f.write_str("too many look-ups at once; try again"),
             Reason::BadName => f.write_str("not a host name; use a name such as pi.local, or an IP address"),
         }
     }
@@ -127,36 +139,67 @@ impl std::error::Error for Reason {}
 /// Which servers to ask, and what is known without asking.
 #[derive(Clone, Debug)]
 pub struct Resolver {
-    servers: Vec<SocketAddr>,
-    hosts: Vec<(String, IpAddr)>,
-    attempt: Duration,
+    config: Arc<Config>,
     total: Duration,
     /// Whether the C library is asked last.
     system: bool,
+    /// What is remembered, shared by all clones.
+    memory: Option<Arc<Memory>>,
 }
 
-impl Resolver {
-    /// As this machine is configured: `/etc/resolv.conf` and `/etc/hosts`. Files that are not there
-    /// count as empty. Read anew for each use: a laptop moves.
-    pub fn system() -> Resolver {
+#[derive(Debug, Default)]
+struct Config {
+    servers: Vec<SocketAddr>,
+    hosts: Vec<(String, IpAddr)>,
+    attempt: Duration,
+}
+
+impl Config {
+    /// `/etc/resolv.conf` and `/etc/hosts`. Files that are not there count as empty.
+    fn of_this_machine() -> Config {
         let text = |path: &str| {
             let bytes = super::read_capped(Path::new(path), MAX_FILE).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
         let (servers, attempt) = resolv_conf(&text("/etc/resolv.conf"));
-        Resolver { servers, hosts: hosts_file(&text("/etc/hosts")), attempt, total: TOTAL, system: true }
+        Config { servers, hosts: hosts_file(&text("/etc/hosts")), attempt }
+    }
+}
+
+impl Resolver {
+    /// As this machine is configured: `/etc/resolv.conf` and `/etc/hosts`. Read anew for each use: a
+    /// laptop moves.
+    pub fn system() -> Resolver {
+        let config = Arc::new(Config::of_this_machine());
+        Resolver { config, total: TOTAL, system: true, memory: None }
     }
 
     /// Only these servers: no files, no C library.
     pub fn with_servers(servers: Vec<SocketAddr>) -> Resolver {
-        Resolver { servers, hosts: Vec::new(), attempt: ATTEMPT, total: TOTAL, system: false }
+        let config = Arc::new(Config { servers, hosts: Vec::new(), attempt: ATTEMPT });
+        Resolver { config, total: TOTAL, system: false, memory: None }
+    }
+
+    /// For a hub: one for the whole process, which remembers answers for their time and asks no question
+    /// twice at once. `servers` are those of `--dns`; without any it goes by `/etc/resolv.conf` and
+    /// `/etc/hosts` as they are (looked at again every half minute). It never asks the C library, which
+    /// would hold a thread for every name that does not exist.
+    pub fn for_hub(servers: Vec<SocketAddr>) -> Resolver {
+        let follows_files = servers.is_empty();
+        Resolver { memory: Some(Arc::new(Memory::new(follows_files))), ..Resolver::with_servers(servers) }
     }
 
     /// The same with other patience.
     pub fn patience(mut self, attempt: Duration, total: Duration) -> Resolver {
-        self.attempt = attempt;
+        let Config { servers, hosts, .. } = &*self.config;
+        self.config = Arc::new(Config { servers: servers.clone(), hosts: hosts.clone(), attempt });
         self.total = total;
         self
+    }
+
+    fn config(&self) -> Arc<Config> {
+        let followed = self.memory.as_ref().and_then(|memory| memory.config(Instant::now()));
+        followed.unwrap_or_else(|| self.config.clone())
     }
 
     /// The targets of both SRV names of `domain`, mixed by priority and weight (XEP-0368 §3).
@@ -193,7 +236,7 @@ impl Resolver {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let known: Vec<IpAddr> =
-            self.hosts.iter().filter(|(name, _)| *name == host).map(|(_, ip)| *ip).collect();
+            self.config().hosts.iter().filter(|(name, _)| *name == host).map(|(_, ip)| *ip).collect();
         if !known.is_empty() {
             return Ok(known);
         }
@@ -235,41 +278,74 @@ impl Resolver {
         }
     }
 
-    /// One name and type, through CNAMEs, from the first server that knows.
+    /// One name and type: what is remembered, or what the servers say.
     async fn query(&self, name: &str, kind: TYPE) -> Result<Vec<Record>, Reason> {
-        let Some(end) = Instant::now().checked_add(self.total) else { return Err(Reason::TimedOut) };
-        let mut name = name.to_owned();
-        for _ in 0..MAX_CNAMES {
-            match self.query_servers(&name, kind, end).await? {
-                Answer::Records(records) => return Ok(records),
-                Answer::Elsewhere(other) => name = other,
+        let Some(memory) = &self.memory else { return self.look_up(name, kind).await.0 };
+        loop {
+            match memory.begin(Instant::now(), name, kind) {
+                Begin::Known(outcome) => return outcome,
+                Begin::Wait(flight) => {
+                    // Without an outcome whoever had asked was called off.
+                    if let Some(outcome) = flight.landed().await {
+                        return outcome;
+                    }
+                }
+                Begin::Ask(lead) => {
+                    let (outcome, ttl) = self.look_up(name, kind).await;
+                    lead.land(Instant::now(), outcome.clone(), ttl);
+                    return outcome;
+                }
+                Begin::Busy => return Err(Reason::Busy),
             }
         }
-        Err(Reason::Garbled)
     }
 
-    async fn query_servers(&self, name: &str, kind: TYPE, end: Instant) -> Result<Answer, Reason> {
-        let mut reason = Reason::NoServers;
-        for _ in 0..ROUNDS {
-            for server in self.servers.iter().take(MAX_SERVERS) {
-                let now = Instant::now();
-                if now >= end {
-                    return Err(if reason == Reason::NoServers { Reason::TimedOut } else { reason });
-                }
-                let attempt = now.checked_add(self.attempt).map_or(end, |at| at.min(end));
-                match until(attempt, ask(*server, name, kind)).await {
-                    Some(Ok(answer)) => return Ok(answer),
-                    // These are answers; another server would say the same.
-                    Some(Err(why @ (Reason::NoSuchName | Reason::NoRecords | Reason::BadName))) => {
-                        return Err(why);
-                    }
-                    Some(Err(why)) => reason = why,
-                    None => reason = Reason::TimedOut,
-                }
+    /// One name and type, through CNAMEs, from the first server that knows; and for how long it holds.
+    async fn look_up(&self, name: &str, kind: TYPE) -> (Result<Vec<Record>, Reason>, Option<u32>) {
+        let Some(end) = Instant::now().checked_add(self.total) else {
+            return (Err(Reason::TimedOut), None);
+        };
+        let config = self.config();
+        let mut name = name.to_owned();
+        let mut holds = None;
+        for _ in 0..MAX_CNAMES {
+            let Said { answer, ttl } = match query_servers(&config, &name, kind, end).await {
+                Ok(said) => said,
+                Err(why) => return (Err(why), None),
+            };
+            holds = holds.into_iter().chain(ttl).min();
+            match answer {
+                Ok(Answer::Records(records)) => return (Ok(records), holds),
+                Ok(Answer::Elsewhere(other)) => name = other,
+                Err(why) => return (Err(why), holds),
             }
         }
-        Err(reason)
+        (Err(Reason::Garbled), None)
     }
+}
+
+async fn query_servers(config: &Config, name: &str, kind: TYPE, end: Instant) -> Result<Said, Reason> {
+    let mut reason = Reason::NoServers;
+    for _ in 0..ROUNDS {
+        for server in config.servers.iter().take(MAX_SERVERS) {
+            let now = Instant::now();
+            if now >= end {
+                return Err(if reason == Reason::NoServers { Reason::TimedOut } else { reason });
+            }
+            let attempt = now.checked_add(config.attempt).map_or(end, |at| at.min(end));
+            match until(attempt, ask(*server, name, kind)).await {
+                Some(Ok(said)) => match said.answer {
+                    // Another server would say the same.
+                    Ok(_) | Err(Reason::NoSuchName | Reason::NoRecords) => return Ok(said),
+                    Err(why) => reason = why,
+                },
+                Some(Err(Reason::BadName)) => return Err(Reason::BadName),
+                Some(Err(why)) => reason = why,
+                None => reason = Reason::TimedOut,
+            }
+        }
+    }
+    Err(reason)
 }
 
 /// [`Resolver::lookup_srv`] as this machine is configured.
@@ -298,308 +374,3 @@ async fn until<T>(at: Instant, what: impl Future<Output = T>) -> Option<T> {
     };
     future::or(async { Some(what.await) }, late).await
 }
-
-/// A random number below `bound`; 0 if there is none to be had, which costs only fairness.
-fn below(bound: u32) -> u32 {
-    let mut bytes = [0u8; 4];
-    let _ = SystemRandom::new().fill(&mut bytes);
-    u32::from_ne_bytes(bytes).checked_rem(bound).unwrap_or(0)
-}
-
-// ---- the order of SRV ------------------------------------------------------------------------------
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Record {
-    Srv { priority: u16, weight: u16, port: u16, host: String },
-    Address(IpAddr),
-}
-
-struct Weighed {
-    priority: u16,
-    weight: u16,
-    target: Target,
-}
-
-fn mix(
-    direct: Result<Vec<Record>, Reason>,
-    starttls: Result<Vec<Record>, Reason>,
-    below: &mut impl FnMut(u32) -> u32,
-) -> Found {
-    let mut list: Vec<Weighed> = Vec::new();
-    let none = |answer: &Result<Vec<Record>, Reason>| {
-        matches!(answer, Ok(records) if !records.is_empty()
-            && records.iter().all(|r| matches!(r, Record::Srv { host, .. } if host == ".")))
-    };
-    // `.` for direct TLS alone says only that there is no direct TLS.
-    let refused = none(&starttls);
-    for (answer, direct_tls) in [(&direct, true), (&starttls, false)] {
-        for record in answer.iter().flatten() {
-            let Record::Srv { priority, weight, port, host } = record else { continue };
-            let target = Target { host: host.clone(), port: *port, direct_tls };
-            if host != "."
-                && *port != 0
-                && list.len() < MAX_RECORDS
-                && !list.iter().any(|w| w.target == target)
-            {
-                list.push(Weighed { priority: *priority, weight: *weight, target });
-            }
-        }
-    }
-    if list.is_empty() {
-        // A refusal counts as the reason only if nothing better is known.
-        let reason = match (&starttls, &direct) {
-            (Err(why), Ok(_) | Err(Reason::NoSuchName | Reason::NoRecords)) => why.clone(),
-            (_, Err(why)) => why.clone(),
-            _ => Reason::NoRecords,
-        };
-        return Found { targets: Vec::new(), absent: refused, reason: Some(reason) };
-    }
-    Found { targets: order(list, below), absent: false, reason: None }
-}
-
-/// RFC 2782, "Usage rules": by priority, and within one by lot, with the weights as the odds.
-fn order(mut list: Vec<Weighed>, below: &mut impl FnMut(u32) -> u32) -> Vec<Target> {
-    list.sort_by_key(|w| (w.priority, w.weight));
-    let mut out = Vec::new();
-    while let Some(first) = list.first() {
-        let priority = first.priority;
-        let group = || list.iter().take_while(|w| w.priority == priority);
-        let sum = group().fold(0u32, |sum, w| sum.saturating_add(u32::from(w.weight)));
-        let lot = below(sum.saturating_add(1));
-        let mut running = 0u32;
-        let at = group().position(|w| {
-            running = running.saturating_add(u32::from(w.weight));
-            running >= lot
-        });
-        out.push(list.remove(at.unwrap_or(0).min(list.len().saturating_sub(1))).target);
-    }
-    out
-}
-
-// ---- one question ----------------------------------------------------------------------------------
-
-enum Answer {
-    Records(Vec<Record>),
-    /// A CNAME whose own records the server left out.
-    Elsewhere(String),
-}
-
-/// What a message is to the one who asked.
-enum Judged {
-    /// Not the answer to this question: forged, late, or broken.
-    Stranger,
-    Truncated,
-    Final(Result<Answer, Reason>),
-}
-
-async fn ask(server: SocketAddr, name: &str, kind: TYPE) -> Result<Answer, Reason> {
-    let mut id = [0u8; 2];
-    SystemRandom::new().fill(&mut id).map_err(|_| Reason::Io(io::ErrorKind::Other))?;
-    let id = u16::from_ne_bytes(id);
-    let question = question(id, name, kind)?;
-    let io_failed = |why: io::Error| Reason::Io(why.kind());
-
-    // Port 0: the system picks another random one for every question.
-    let any: SocketAddr = match server {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = Async::<UdpSocket>::bind(any).map_err(io_failed)?;
-    socket.get_ref().connect(server).map_err(io_failed)?;
-    socket.send(&question).await.map_err(io_failed)?;
-    let mut buffer = vec![0u8; 4096];
-    for _ in 0..MAX_STRANGERS {
-        let len = socket.recv(&mut buffer).await.map_err(io_failed)?;
-        match judge(buffer.get(..len).unwrap_or_default(), id, name, kind) {
-            Judged::Stranger => continue,
-            Judged::Truncated => return ask_by_tcp(server, &question, id, name, kind).await,
-            Judged::Final(answer) => return answer,
-        }
-    }
-    Err(Reason::Garbled)
-}
-
-/// RFC 7766 §8: two bytes of length, then the message.
-async fn ask_by_tcp(
-    server: SocketAddr,
-    question: &[u8],
-    id: u16,
-    name: &str,
-    kind: TYPE,
-) -> Result<Answer, Reason> {
-    let io_failed = |why: io::Error| Reason::Io(why.kind());
-    let mut stream = Async::<TcpStream>::connect(server).await.map_err(io_failed)?;
-    let len = u16::try_from(question.len()).map_err(|_| Reason::BadName)?;
-    let mut message = len.to_be_bytes().to_vec();
-    message.extend_from_slice(question);
-    stream.write_all(&message).await.map_err(io_failed)?;
-    let mut len = [0u8; 2];
-    stream.read_exact(&mut len).await.map_err(io_failed)?;
-    let len = usize::from(u16::from_be_bytes(len));
-    if len > MAX_ANSWER {
-        return Err(Reason::Garbled);
-    }
-    let mut answer = vec![0u8; len];
-    stream.read_exact(&mut answer).await.map_err(io_failed)?;
-    match judge(&answer, id, name, kind) {
-        Judged::Final(answer) => answer,
-        Judged::Stranger | Judged::Truncated => Err(Reason::Garbled),
-    }
-}
-
-fn question(id: u16, name: &str, kind: TYPE) -> Result<Vec<u8>, Reason> {
-    let name = Name::new(name).map_err(|_| Reason::BadName)?;
-    let mut packet = Packet::new_query(id);
-    packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    packet.questions.push(Question::new(name, QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), false));
-    packet.build_bytes_vec().map_err(|_| Reason::BadName)
-}
-
-fn judge(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Judged {
-    if !plausible(bytes, id) {
-        return Judged::Stranger;
-    }
-    let Ok(packet) = Packet::parse(bytes) else { return Judged::Stranger };
-    let asked = match packet.questions.as_slice() {
-        [one] => {
-            one.qtype == QTYPE::TYPE(kind)
-                && one.qclass == QCLASS::CLASS(CLASS::IN)
-                && text(&one.qname).is_some_and(|asked| asked == name)
-        }
-        _ => false,
-    };
-    if !asked {
-        return Judged::Stranger;
-    }
-    if packet.has_flags(PacketFlag::TRUNCATION) {
-        return Judged::Truncated;
-    }
-    Judged::Final(match packet.rcode() {
-        RCODE::NoError => read_answer(&packet, name, kind),
-        RCODE::NameError => Err(Reason::NoSuchName),
-        RCODE::ServerFailure => Err(Reason::ServerSaid("SERVFAIL")),
-        RCODE::Refused => Err(Reason::ServerSaid("REFUSED")),
-        RCODE::NotImplemented => Err(Reason::ServerSaid("NOTIMP")),
-        RCODE::FormatError => Err(Reason::ServerSaid("FORMERR")),
-        _ => Err(Reason::ServerSaid("an error")),
-    })
-}
-
-/// A response to this id, whose counts fit into its bytes: the codec takes its capacities from them.
-fn plausible(bytes: &[u8], id: u16) -> bool {
-    let word = |at: usize| {
-        let pair = bytes.get(at..at.saturating_add(2)).and_then(|pair| <[u8; 2]>::try_from(pair).ok());
-        pair.map(u16::from_be_bytes)
-    };
-    let (Some(got), Some(flags)) = (word(0), word(2)) else { return false };
-    let (Some(questions), Some(answers), Some(servers), Some(more)) = (word(4), word(6), word(8), word(10))
-    else {
-        return false;
-    };
-    let records = usize::from(answers).saturating_add(servers.into()).saturating_add(more.into());
-    let least = usize::from(questions).saturating_mul(5).saturating_add(records.saturating_mul(11));
-    got == id
-        && flags & 0x8000 != 0
-        && questions == 1
-        && bytes.len() <= MAX_ANSWER
-        && least <= bytes.len().saturating_sub(12)
-}
-
-fn read_answer(packet: &Packet<'_>, name: &str, kind: TYPE) -> Result<Answer, Reason> {
-    let mut owner = name.to_owned();
-    let mut records = Vec::new();
-    // Each turn follows one CNAME, in whatever order they stand.
-    for _ in 0..MAX_CNAMES {
-        let mut next = None;
-        for record in packet.answers.iter().filter(|record| record.class == CLASS::IN) {
-            if text(&record.name).as_deref() != Some(owner.as_str()) {
-                continue;
-            }
-            match &record.rdata {
-                RData::SRV(srv) if kind == TYPE::SRV => {
-                    if let Some(host) = text(&srv.target) {
-                        let (priority, weight, port) = (srv.priority, srv.weight, srv.port);
-                        records.push(Record::Srv { priority, weight, port, host });
-                    }
-                }
-                RData::A(a) if kind == TYPE::A => {
-                    records.push(Record::Address(Ipv4Addr::from(a.address).into()));
-                }
-                RData::AAAA(a) if kind == TYPE::AAAA => {
-                    records.push(Record::Address(Ipv6Addr::from(a.address).into()));
-                }
-                RData::CNAME(other) => next = text(&other.0),
-                _ => {}
-            }
-        }
-        if !records.is_empty() {
-            records.truncate(MAX_RECORDS);
-            return Ok(Answer::Records(records));
-        }
-        match next {
-            Some(other) if other != "." => owner = other,
-            _ => break,
-        }
-    }
-    if owner == name { Err(Reason::NoRecords) } else { Ok(Answer::Elsewhere(owner)) }
-}
-
-/// A name as text, lower case, `.` for the root; `None` if it could not be a host's or service's.
-fn text(name: &Name<'_>) -> Option<String> {
-    let mut out = String::new();
-    for label in name.as_bytes() {
-        if !out.is_empty() {
-            out.push('.');
-        }
-        for byte in label {
-            if !byte.is_ascii_alphanumeric() && *byte != b'-' && *byte != b'_' {
-                return None;
-            }
-            out.push(char::from(byte.to_ascii_lowercase()));
-        }
-    }
-    Some(if out.is_empty() { ".".to_owned() } else { out })
-}
-
-// ---- files -----------------------------------------------------------------------------------------
-
-/// resolv.conf(5): `nameserver`, and of `options` the `timeout`.
-fn resolv_conf(text: &str) -> (Vec<SocketAddr>, Duration) {
-    let mut servers = Vec::new();
-    let mut attempt = ATTEMPT;
-    for line in text.lines() {
-        let mut words = line.split_ascii_whitespace();
-        match words.next() {
-            Some("nameserver") => {
-                if let Some(ip) = words.next().and_then(|word| word.parse::<IpAddr>().ok())
-                    && servers.len() < MAX_SERVERS
-                {
-                    servers.push(SocketAddr::new(ip, 53));
-                }
-            }
-            Some("options") => {
-                let seconds = words.find_map(|word| word.strip_prefix("timeout:")?.parse::<u64>().ok());
-                if let Some(seconds) = seconds {
-                    attempt = Duration::from_secs(seconds.clamp(1, TOTAL.as_secs()));
-                }
-            }
-            _ => {}
-        }
-    }
-    (servers, attempt)
-}
-
-/// hosts(5).
-fn hosts_file(text: &str) -> Vec<(String, IpAddr)> {
-    let mut hosts = Vec::new();
-    for line in text.lines() {
-        let line = line.split('#').next().unwrap_or_default();
-        let mut words = line.split_ascii_whitespace();
-        let Some(ip) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
-        hosts.extend(words.map(|name| (name.to_ascii_lowercase(), ip)));
-    }
-    hosts
-}
-
-#[cfg(test)]
-mod tests;

@@ -181,7 +181,7 @@ fn element_of(
 ) -> Result<(), Halt> {
     // RFC 6120 §4.9.3.10: on this stream the content namespace is jabber:client.
     if let Ns::Literal(uri) = scan.ns
-        && uri.of(text) == xml::ns::SERVER
+        && matches!(uri.of(text), xml::ns::SERVER | xml::ns::COMPONENT)
     {
         return Err(Halt::Error(stream::Error::new(Condition::InvalidNamespace)));
     }

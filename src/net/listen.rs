@@ -1,9 +1,12 @@
 //! Listeners: accept, count, hand over.
 
 use super::c2s::{self, Mode, Place};
+use super::component;
 use super::reactor::Socket;
 use super::ring::Shared;
+use super::s2s;
 use crate::hub::limits::fixed::BACKLOG;
+use rustix::fd::AsFd;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -17,8 +20,22 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
+/// Whom a listener is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// Clients.
+    Clients(Mode),
+    /// Components (XEP-0114).
+    Components,
+    /// Other servers.
+    Servers {
+        /// TLS from the first byte (XEP-0368).
+        direct: bool,
+    },
+}
+
 /// Accepts for ever.
-pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, mode: Mode) {
+pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, door: Door) {
     loop {
         // A connection that waits already makes no wait: those that are inside get their turn all the
         // same, however fast others knock.
@@ -30,7 +47,17 @@ pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, mode: Mod
                     continue;
                 };
                 match Socket::new(&shared.reactor, io) {
-                    Ok(io) => shared.spawn(c2s::serve(shared.clone(), io, peer, mode, place)),
+                    Ok(io) => match door {
+                        Door::Clients(mode) => {
+                            shared.spawn(c2s::serve(shared.clone(), io, peer, mode, place))
+                        }
+                        Door::Components => {
+                            shared.spawn(component::serve(shared.clone(), io, peer, place));
+                        }
+                        Door::Servers { direct } => {
+                            shared.spawn(s2s::serve(shared.clone(), io, peer, direct, place));
+                        }
+                    },
                     Err(e) => log::error!("{peer}: {e}"),
                 }
             }
@@ -47,7 +74,7 @@ pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, mode: Mod
 
 /// What we want of every socket: small writes at once, and the system notices a peer that vanished,
 /// so that an idle connection costs us no timer. What is accepted inherits it (tcp(7)).
-fn settle(io: &TcpListener) {
+pub(super) fn settle(io: &impl AsFd) {
     use rustix::net::sockopt;
     let _ = sockopt::set_tcp_nodelay(io, true);
     let _ = sockopt::set_socket_keepalive(io, true);

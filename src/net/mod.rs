@@ -3,17 +3,21 @@
 pub mod c2s;
 pub mod cert;
 pub mod client;
+pub mod component;
 pub mod console;
 pub mod desk;
 pub mod dns;
 mod drive;
 mod kept;
 pub mod listen;
+pub mod mdns;
 pub mod notify;
 mod outbox;
+pub mod peers;
 pub mod reactor;
 mod register;
 pub mod ring;
+pub mod s2s;
 pub mod tls;
 pub mod work;
 

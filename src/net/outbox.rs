@@ -217,6 +217,11 @@ impl Outbox {
         self.bytes.len() - gone
     }
 
+    /// Whether nothing waits to be written.
+    pub fn is_quiet(&self) -> bool {
+        self.sent == self.bytes.len() && !self.blocked && !self.held
+    }
+
     /// Whether `bound` bytes wait already.
     pub fn is_full(&mut self, bound: usize, pool: &mut Pool) -> bool {
         if self.bytes.len() - self.sent >= fixed::EARLY_WRITE && !self.blocked && !self.held {

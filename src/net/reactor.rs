@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -282,6 +283,27 @@ impl<T: AsFd> Socket<T> {
                 done => return done,
             }
         }
+    }
+}
+
+impl Socket<TcpStream> {
+    /// Connects, however long that takes.
+    pub async fn connect(reactor: &Rc<Reactor>, to: SocketAddr) -> io::Result<Socket<TcpStream>> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let io = socket_with(family, SocketType::STREAM, flags, None)?;
+        let done = match rustix::net::connect(&io, &to) {
+            Ok(()) => true,
+            Err(rustix::io::Errno::INPROGRESS) => false,
+            Err(why) => return Err(why.into()),
+        };
+        let socket = Socket::new(reactor, TcpStream::from(io))?;
+        // The system says when it may be written to: that is when it is connected, or never will be.
+        socket.source.writable.set(done);
+        socket.writable().await?;
+        sockopt::socket_error(&socket.io)??;
+        Ok(socket)
     }
 }
 

@@ -3,8 +3,11 @@
 //! across an await.
 
 pub use super::kept::TooHigh;
+use super::mdns::Sightings;
 use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
+use super::peers::Peers;
 use super::reactor::{Reactor, Wait};
+use super::s2s::S2s;
 use super::tls::ServerTls;
 use super::work::Workers;
 use crate::hub::limits::{Limits, fixed};
@@ -19,7 +22,7 @@ use crate::stream::{self, Condition, Secret, sasl};
 use crate::xml::{Caps, Scan, Scope, ns};
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver, Sender};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,6 +69,9 @@ pub struct Ring {
 /// The outcome of a bind.
 pub type Bound = Result<(SessionId, FullJid), stanza::Error>;
 
+/// Both ends of a channel.
+type Channel<T> = (Sender<T>, Receiver<T>);
+
 /// All that the tasks of the thread share.
 pub struct Shared {
     /// Its tasks hold this, so it must not hold them: when the executor goes, they go, then this.
@@ -85,6 +91,10 @@ pub struct Shared {
     pub throttle: RefCell<Throttle>,
     /// The store.
     pub store: Store,
+    /// What is settled about other domains, components, and how the streams to them are doing.
+    pub peers: RefCell<Peers>,
+    /// Who was seen on the local network.
+    pub sightings: Rc<RefCell<Sightings>>,
     /// Threads for key derivation.
     pub workers: Workers,
     /// TLS for incoming connections.
@@ -109,10 +119,12 @@ pub struct Shared {
     started: Instant,
     /// The hub's own state may be broken: a panic went through it.
     broken: Cell<bool>,
+    /// Streams between servers, if there is federation.
+    pub s2s: OnceCell<Rc<S2s>>,
     /// Told to stop; what is said to it is the reason.
-    pub stop: (Sender<Stop>, Receiver<Stop>),
+    pub stop: Channel<Stop>,
     /// Links that the hub wants, and after how many milliseconds (see [`Sink::dial`]).
-    pub dials: (Sender<(SessionId, u64)>, Receiver<(SessionId, u64)>),
+    pub dials: Channel<(SessionId, u64)>,
 }
 
 /// Why the hub stops.
@@ -150,6 +162,8 @@ impl Shared {
     pub fn new(
         hub: Hub,
         store: Store,
+        peers: Peers,
+        sightings: Sightings,
         tls: ServerTls,
         settings: stream::Settings,
         ask_clients: Arc<AtomicBool>,
@@ -181,6 +195,8 @@ impl Shared {
             }),
             throttle: RefCell::default(),
             store,
+            peers: RefCell::new(peers),
+            sightings: Rc::new(RefCell::new(sightings)),
             workers: Workers::new(),
             tls,
             ask_clients,
@@ -195,6 +211,7 @@ impl Shared {
             finished,
             started,
             broken: Cell::new(false),
+            s2s: OnceCell::new(),
             stop: channel::unbounded(),
             dials: channel::unbounded(),
         })
@@ -406,14 +423,17 @@ impl Shared {
 
     // ---- peers --------------------------------------------------------------------------------
 
-    /// A stream to a peer is ready: `first` goes out on it, then what has waited; the hub is told. False:
-    /// there is another already.
-    pub fn attach(self: &Rc<Self>, peer: SessionId, conn: &Rc<Conn>, first: &[u8]) -> bool {
+    /// A stream to a peer is ready: `first` goes out on it, then what has waited, to be acknowledged if the
+    /// stream is managed (XEP-0198); the hub is told. False: there is another already.
+    pub fn attach(self: &Rc<Self>, peer: SessionId, conn: &Rc<Conn>, first: &[u8], managed: bool) -> bool {
         {
             let mut ring = self.ring.borrow_mut();
             let Some(outbox) = ring.peer(peer) else { return false };
             if outbox.conn.is_some() {
                 return false;
+            }
+            if managed {
+                outbox.manage();
             }
             outbox.attach(conn.clone(), first);
         }
@@ -447,6 +467,11 @@ impl Shared {
         self.wake_behind();
         outbox.conn = conn;
         Some(outbox)
+    }
+
+    /// Whether a peer has been sent all that there was.
+    pub fn is_quiet(&self, peer: SessionId) -> bool {
+        self.ring.borrow_mut().outbox(peer).is_some_and(|outbox| outbox.is_quiet())
     }
 
     // ---- stream management (XEP-0198), of sessions and of peers ----------------------------------

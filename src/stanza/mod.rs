@@ -48,7 +48,7 @@ impl<'a> Stanza<'a> {
     pub fn new(text: &'a str, scan: &'a Scan) -> Option<Stanza<'a>> {
         match scan.ns {
             Ns::Inherited => {}
-            Ns::Literal(uri) if matches!(uri.of(text), ns::CLIENT | ns::SERVER) => {}
+            Ns::Literal(uri) if matches!(uri.of(text), ns::CLIENT | ns::SERVER | ns::COMPONENT) => {}
             _ => return None,
         }
         let kind = match scan.name.of(text) {
@@ -104,7 +104,7 @@ impl<'a> Stanza<'a> {
     pub fn child_ns(&self, child: &Child) -> &'a str {
         match child.ns {
             Ns::Literal(uri) => match uri.of(self.text) {
-                ns::CLIENT | ns::SERVER => "",
+                ns::CLIENT | ns::SERVER | ns::COMPONENT => "",
                 other => other,
             },
             _ => "",
@@ -279,7 +279,7 @@ pub fn attr<'a>(node: &Node<'a, '_>, name: &str) -> Option<&'a str> {
 /// The namespace of an element; the content namespace is the empty string.
 pub fn namespace<'a>(node: &Node<'a, '_>) -> &'a str {
     match node.tag_name().namespace() {
-        None | Some(ns::CLIENT) | Some(ns::SERVER) => "",
+        None | Some(ns::CLIENT | ns::SERVER | ns::COMPONENT) => "",
         Some(uri) => uri,
     }
 }

@@ -201,7 +201,7 @@ impl<'d> Batch<'d> {
             Ask::Accounts => Answer::Accounts(self.all_accounts()?),
             Ask::Invite { token, now } => Answer::Invite(self.invite(token, *now)?),
             Ask::Offline { account, after, max, bytes } => self.offline(*account, *after, *max, *bytes)?,
-            Ask::OfflineHas { account, id } => Answer::Has(self.offline_has(*account, id)?),
+            Ask::OfflineHas { account, by, id } => Answer::Has(self.offline_has(*account, by, id)?),
             Ask::Vcard { account } => Answer::Xml(self.vcard(*account)?),
             Ask::Private { account, ns, name } => Answer::Xml(self.private(*account, ns, name)?),
             Ask::PrivatePut { account, ns, name, xml, max } => {

@@ -229,9 +229,10 @@ pub enum Ask {
     /// Offline messages after this number (0: from the first), oldest first, at most `max` and
     /// at most about `bytes` → [`Answer::Offline`].
     Offline { account: AccountId, after: u64, max: u32, bytes: u32 },
-    /// Whether one of the account's offline messages carries a `<stanza-id/>` (XEP-0359) with this
-    /// id → [`Answer::Has`].
-    OfflineHas { account: AccountId, id: Box<str> },
+    /// Whether one of the account's offline messages is from the domain `by` and carries its
+    /// `<stanza-id/>` (XEP-0359) with this id → [`Answer::Has`]. Ids can be guessed: what others say
+    /// in that domain's name must not make its message look like a repetition.
+    OfflineHas { account: AccountId, by: Box<str>, id: Box<str> },
     /// XEP-0054 → [`Answer::Xml`].
     Vcard { account: AccountId },
     /// XEP-0049 → [`Answer::Xml`].

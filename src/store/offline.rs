@@ -39,34 +39,39 @@ fn size(stanza: &[u8]) -> u64 {
     u64::try_from(stanza.len()).unwrap_or(u64::MAX)
 }
 
-/// Whether one of the stanza's start tags is a `stanza-id`, under whatever prefix, with this `id`. The hub
-/// has judged these bytes and written the id, so there is no need of a parser here. Text has no `<`;
+/// Whether the stanza is from the domain and carries its `stanza-id`, under whatever prefix, with this `id`.
+/// The hub has judged these bytes and written `from`, so there is no need of a parser here. Text has no `<`;
 /// what a CDATA section shows is taken for a tag.
-fn carries(stanza: &[u8], id: &[u8]) -> bool {
-    stanza.split(|byte| *byte == b'<').any(|tag| {
+fn carries(stanza: &[u8], domain: &[u8], id: &[u8]) -> bool {
+    let mut tags = stanza.split(|byte| *byte == b'<').skip(1).map(|tag| {
         let tag = tag.split(|byte| *byte == b'>').next().unwrap_or_default();
         let mut parts = tag.splitn(2, u8::is_ascii_whitespace);
         let name = parts.next().unwrap_or_default();
         let local = name.rsplit(|byte| *byte == b':').next().unwrap_or_default();
-        local == b"stanza-id" && has_attribute(parts.next().unwrap_or_default(), b"id", id)
-    })
+        (local, parts.next().unwrap_or_default())
+    });
+    let from = tags.next().and_then(|(_, attributes)| attribute(attributes, b"from")).unwrap_or_default();
+    let bare = from.split(|byte| *byte == b'/').next().unwrap_or_default();
+    bare.rsplit(|byte| *byte == b'@').next() == Some(domain)
+        && tags.any(|(name, attributes)| {
+            name == b"stanza-id"
+                && attribute(attributes, b"by") == Some(domain)
+                && attribute(attributes, b"id") == Some(id)
+        })
 }
 
 /// `attributes` is what stands behind a tag's name: `name = 'value'`, and so on.
-fn has_attribute(mut attributes: &[u8], name: &[u8], value: &[u8]) -> bool {
-    while let Some(equals) = attributes.iter().position(|byte| *byte == b'=') {
-        let Some((found, rest)) = attributes.split_at_checked(equals) else { return false };
-        let Some((quote, rest)) = rest.get(1..).and_then(|rest| rest.trim_ascii_start().split_first()) else {
-            return false;
-        };
-        let Some(end) = rest.iter().position(|byte| byte == quote) else { return false };
-        let Some((text, rest)) = rest.split_at_checked(end) else { return false };
-        if found.trim_ascii() == name && text == value {
-            return true;
+fn attribute<'a>(mut attributes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    loop {
+        let equals = attributes.iter().position(|byte| *byte == b'=')?;
+        let (found, rest) = attributes.split_at_checked(equals)?;
+        let (quote, rest) = rest.get(1..)?.trim_ascii_start().split_first()?;
+        let (text, rest) = rest.split_at_checked(rest.iter().position(|byte| byte == quote)?)?;
+        if found.trim_ascii() == name {
+            return Some(text);
         }
-        attributes = rest.get(1..).unwrap_or_default();
+        attributes = rest.get(1..)?;
     }
-    false
 }
 
 impl Batch<'_> {
@@ -137,11 +142,11 @@ impl Batch<'_> {
     }
 
     /// Looks through all that the account has waiting.
-    pub(super) fn offline_has(&mut self, id: AccountId, stanza_id: &str) -> Result<bool, Failed> {
+    pub(super) fn offline_has(&mut self, id: AccountId, by: &str, stanza_id: &str) -> Result<bool, Failed> {
         let mut has = false;
         with_span_of(id, |span| {
             self.bulk.scan(OFFLINE, span, |_, value| {
-                has = carries(Decoder::new(value, 1, WHAT)?.rest(), stanza_id.as_bytes());
+                has = carries(Decoder::new(value, 1, WHAT)?.rest(), by.as_bytes(), stanza_id.as_bytes());
                 Ok(!has)
             })
         })?;
@@ -163,25 +168,31 @@ mod tests {
     use super::carries;
 
     #[test]
-    fn an_id_is_found_in_a_stanza_id_and_nowhere_else() {
+    fn an_id_is_found_in_a_stanza_id_of_its_sender_and_nowhere_else() {
         let yes = [
-            "<message><stanza-id xmlns='urn:xmpp:sid:0' by='a.b' id='7-1'/><body>x</body></message>",
-            "<message><s:stanza-id\nid = \"7-1\" by='id=&apos;'/></message>",
-            "<message><stanza-id id='7-2' by='us'/><stanza-id id='7-1' by='them'></stanza-id></message>",
+            "<message from='x@a.b/@c/d'><stanza-id xmlns='urn:xmpp:sid:0' by='a.b' id='7-1'/><body>x</body></message>",
+            "<message to='y' from=\"a.b\"><s:stanza-id\nid = \"7-1\" by='a.b' x='id=&apos;'/></message>",
+            "<message from='x@a.b'><stanza-id id='7-2' by='a.b'/><stanza-id id='7-1' by='a.b'></stanza-id></message>",
         ];
         let no = [
-            "<message id='7-1'><stanza-id by='a.b' id='7-2'/></message>",
-            "<message><stanza-id by='7-1' xml:id='7-1'/><origin-id id='7-1'/></message>",
-            "<message><body>stanza-id id='7-1'</body><stanza-id by=\"id='7-1'\"/></message>",
-            "<message><stanza-id id='7-11'/><stanza-id id=' 7-1'/><stanza-id/><stanza-id id",
-            "<message><stanza-id id=",
+            "<message from='x@a.b' id='7-1'><stanza-id by='a.b' id='7-2'/></message>",
+            "<message from='x@a.b'><stanza-id by='a.b' xml:id='7-1'/><origin-id by='a.b' id='7-1'/></message>",
+            "<message from='x@a.b'><body>stanza-id id='7-1'</body><stanza-id by=\"id='7-1'\"/></message>",
+            "<message from='x@a.b'><stanza-id id='7-11' by='a.b'/><stanza-id id=' 7-1' by='a.b'/><stanza-id/><stanza-id id",
+            "<message from='x@a.b'><stanza-id by='b' id='7-1'/><stanza-id id='7-1'/></message>",
+            // Somebody else who has guessed it.
+            "<message from='a.b@evil'><stanza-id by='a.b' id='7-1'/></message>",
+            "<message from='evil/a.b' x='@a.b'><stanza-id by='a.b' id='7-1'/></message>",
+            "<message to='x@a.b'><stanza-id by='a.b' id='7-1'/></message>",
+            "<message from='a.b'><stanza-id by='a.b' id=",
+            "a.b",
             "",
         ];
         for text in yes {
-            assert!(carries(text.as_bytes(), b"7-1"), "{text}");
+            assert!(carries(text.as_bytes(), b"a.b", b"7-1"), "{text}");
         }
         for text in no {
-            assert!(!carries(text.as_bytes(), b"7-1"), "{text}");
+            assert!(!carries(text.as_bytes(), b"a.b", b"7-1"), "{text}");
         }
     }
 }

@@ -10,6 +10,8 @@ pub(super) struct Header {
     pub to: Option<Box<str>>,
     /// §4.7.1
     pub from: Option<Box<str>>,
+    /// §4.7.3
+    pub id: Option<Box<str>>,
     /// §4.7.4
     pub lang: Option<Box<str>>,
     /// What it declares for all that follows.
@@ -19,6 +21,19 @@ pub(super) struct Header {
 impl Header {
     /// Reads and judges a header: the namespaces (§4.8) and the version (§4.7.5).
     pub fn read(bytes: &[u8], scan: &mut Scan, content: &str) -> Result<Header, Error> {
+        let (header, version) = Header::without_version(bytes, scan, content)?;
+        if !version.is_some_and(|v| is_supported(&v)) {
+            return Err(Condition::UnsupportedVersion.into());
+        }
+        Ok(header)
+    }
+
+    /// The same for a protocol that is older than versions (XEP-0114); the version, if it has one.
+    pub fn without_version(
+        bytes: &[u8],
+        scan: &mut Scan,
+        content: &str,
+    ) -> Result<(Header, Option<Box<str>>), Error> {
         let text = scan.header(bytes, &Caps::default())?;
         // §4.8.1: `stream`, qualified by the one stream namespace, …
         let stream = matches!(scan.ns, Ns::Literal(uri) if uri.of(text) == ns::STREAM);
@@ -40,11 +55,8 @@ impl Header {
             return Err(Condition::InvalidNamespace.into());
         }
         let attr = |name| scan.attr(text, name).map(|raw| unescape(raw).into());
-        let version: Option<Box<str>> = attr("version");
-        if !version.is_some_and(|v| is_supported(&v)) {
-            return Err(Condition::UnsupportedVersion.into());
-        }
-        Ok(Header { to: attr("to"), from: attr("from"), lang: scope.lang.clone(), scope })
+        let (to, from, id, version) = (attr("to"), attr("from"), attr("id"), attr("version"));
+        Ok((Header { to, from, id, lang: scope.lang.clone(), scope }, version))
     }
 }
 
@@ -75,6 +87,19 @@ impl Outgoing<'_> {
         let mut w = Writer::new(out);
         w.xml_declaration();
         w.start("stream:stream").ns(ns::CLIENT).attr("xmlns:stream", ns::STREAM);
+        self.rest(w);
+    }
+
+    /// Writes it, for a server stream. The prefix for dialback says that we know it (XEP-0220 §2.4.1).
+    pub fn write_server(&self, out: &mut Vec<u8>) {
+        let mut w = Writer::new(out);
+        w.xml_declaration();
+        w.start("stream:stream").ns(ns::SERVER).attr("xmlns:stream", ns::STREAM);
+        w.attr("xmlns:db", ns::DIALBACK);
+        self.rest(w);
+    }
+
+    fn rest(&self, mut w: Writer<'_>) {
         w.opt("id", self.id).opt("from", self.from).opt("to", self.to);
         w.attr("version", "1.0").attr("xml:lang", self.lang);
         w.open_tag();

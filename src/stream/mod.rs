@@ -28,6 +28,7 @@ macro_rules! conditions {
 }
 
 mod bind;
+pub mod component;
 mod element;
 pub mod error;
 pub mod event;
@@ -35,6 +36,8 @@ mod features;
 mod header;
 pub mod identity;
 mod initiating;
+pub mod pairing;
+pub mod peer;
 mod receiving;
 pub mod sasl;
 pub mod secret;
@@ -45,7 +48,7 @@ pub use error::{Condition, Error};
 pub use event::{
     Account, Ask, Bindings, Established, Failure, Need, Policy, Registration, Security, Settings,
 };
-pub use identity::Authenticated;
+pub use identity::{Authenticated, Verified};
 pub use initiating::Initiating;
 pub use receiving::Receiving;
 pub use secret::{Secret, Verifier};

@@ -78,7 +78,7 @@ fn info(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
     }))
 }
 
-/// §4: there is nothing behind the domain yet, and behind an account its resources.
+/// §4: behind the domain are the gateways that are attached to it, and behind an account its resources.
 fn items(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
     let node = node(request, ns::DISCO_ITEMS);
     let seen = request.may_see(cx.hub);
@@ -87,6 +87,11 @@ fn items(cx: &mut Cx<'_>, request: &Request<'_>) -> Result<Reply, Error> {
     }
     Ok(Cx::payload(|w| {
         w.start("query").ns(ns::DISCO_ITEMS).opt("node", node.as_deref());
+        if request.target == Target::Domain {
+            for component in cx.hub.components() {
+                w.start("item").attr("jid", component).end();
+            }
+        }
         if let (true, Some(account)) = (seen, request.account(cx).and_then(|place| cx.hub.account(place))) {
             resources(cx.hub, account, w);
         }

@@ -4,11 +4,17 @@
 //! [`ALL`] come the dispatch of requests, disco#info, the order of the hooks, `stonechat xeps`, and
 //! the table in the README.
 
+pub mod bidi;
 pub mod blocking;
 pub mod caps;
 pub mod carbons;
+pub mod component;
 pub mod delay;
+pub mod dialback;
+pub mod dialback_keys;
+pub mod direct_tls;
 pub mod disco;
+pub mod external;
 pub mod ibr_token;
 pub mod invite;
 pub mod last;
@@ -49,6 +55,13 @@ pub const ALL: &[Extension] = &[
     pars::PARS,
     invite::INVITE,
     ibr_token::IBR_TOKEN,
+    // Of streams themselves.
+    component::COMPONENT,
+    external::EXTERNAL,
+    dialback_keys::DIALBACK_KEYS,
+    dialback::DIALBACK,
+    bidi::BIDI,
+    direct_tls::DIRECT_TLS,
 ];
 
 /// The table of extensions, as the README has it.

@@ -6,6 +6,8 @@ pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 pub const CLIENT: &str = "jabber:client";
 /// Server streams (RFC 6120 §4.8.2).
 pub const SERVER: &str = "jabber:server";
+/// XEP-0114: the content namespace of a component's stream.
+pub const COMPONENT: &str = "jabber:component:accept";
 /// `<stream:stream/>`, `<stream:features/>`, `<stream:error/>` (RFC 6120 §4.8.1).
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
 /// Stream error conditions (RFC 6120 §4.9.2).
@@ -88,3 +90,13 @@ pub const OOB: &str = "jabber:x:oob";
 pub const NICK: &str = "http://jabber.org/protocol/nick";
 /// XEP-0004: Data Forms.
 pub const DATA: &str = "jabber:x:data";
+/// XEP-0220: Server Dialback.
+pub const DIALBACK: &str = "jabber:server:dialback";
+/// XEP-0220 §2.4.2: the stream feature.
+pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
+/// XEP-0288: Bidirectional Server-to-Server Connections.
+pub const BIDI: &str = "urn:xmpp:bidi";
+/// XEP-0288: the stream feature.
+pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
+/// XEP-0198: Stream Management.
+pub const SM: &str = "urn:xmpp:sm:3";

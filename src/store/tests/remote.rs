@@ -224,10 +224,11 @@ fn a_waiting_message_is_known_by_its_stanza_id() {
     let store = dir.open();
     let (ann, bob) = (create(&store, "ann"), create(&store, "bob"));
     for id in ["1-0", "2-0"] {
-        let text = format!("<message><stanza-id xmlns='urn:xmpp:sid:0' by='far' id='{id}'/></message>");
+        let text = format!("<message from='x@far'><stanza-id by='far' id='{id}'/></message>");
         store.ask(vec![message(ann, &text)], Ask::Nothing);
     }
-    let has = |account, id: &str| store.ask(vec![], Ask::OfflineHas { account, id: id.into() });
+    let has =
+        |account, id: &str| store.ask(vec![], Ask::OfflineHas { account, by: "far".into(), id: id.into() });
     assert_eq!([has(ann, "1-0"), has(ann, "2-0")], [Answer::Has(true), Answer::Has(true)]);
     assert_eq!([has(ann, "3-0"), has(bob, "1-0")], [Answer::Has(false), Answer::Has(false)]);
     store.ask(vec![Change::OfflineRemove { account: ann, up_to: 1 }], Ask::Nothing);

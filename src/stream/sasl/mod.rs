@@ -38,7 +38,7 @@ pub enum Hash {
 }
 
 impl Hash {
-    fn hmac(self, key: &[u8], message: &[u8]) -> hmac::Tag {
+    pub(super) fn hmac(self, key: &[u8], message: &[u8]) -> hmac::Tag {
         let algorithm = match self {
             Hash::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             Hash::Sha256 => hmac::HMAC_SHA256,
@@ -46,7 +46,7 @@ impl Hash {
         hmac::sign(&hmac::Key::new(algorithm, key), message)
     }
 
-    fn digest(self, message: &[u8]) -> digest::Digest {
+    pub(super) fn digest(self, message: &[u8]) -> digest::Digest {
         let algorithm = match self {
             Hash::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
             Hash::Sha256 => &digest::SHA256,
@@ -228,6 +228,13 @@ const fn hash_name(hash: Hash) -> &'static str {
         Hash::Sha1 => "SHA-1",
         Hash::Sha256 => "SHA-256",
     }
+}
+
+/// SHA-1, where an old protocol wants it (XEP-0114 §3).
+pub(super) fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let mut out = [0; 20];
+    out.iter_mut().zip(Hash::Sha1.digest(bytes).as_ref()).for_each(|(to, from)| *to = *from);
+    out
 }
 
 /// Base64 as it stands in `<auth/>`, `<challenge/>`, `<response/>` and `<success/>`: no

@@ -1,7 +1,7 @@
 //! Answers of a name server, over UDP from this machine: whatever comes, the resolver says something.
 //!
 //! The first byte: `r` for a raw answer (only the id is put right), anything else for one to the very
-//! question; `s` looks for SRV, anything else for addresses. Behind it flags (2 bytes), three counts (a byte
+//! question; `s` looks for SRV, `p` for the server of a domain, anything else for addresses. Behind it flags (2 bytes), three counts (a byte
 //! each), and the records. A plain refusal follows each answer, so that nobody waits for a better one.
 #![no_main]
 
@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
-use stonechat::net::dns::{Resolver, Service};
+use stonechat::net::dns::{Policy, Resolver, Service, only_dialable};
 use stonechat_fuzz::cut;
 
 static ANSWER: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -69,6 +69,17 @@ fuzz_target!(|data: &[u8]| {
             assert!(target.port != 0 && target.host != ".");
             let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
             assert!(target.host.bytes().all(plain), "{:?}", target.host);
+        }
+    } else if *first == b'p' {
+        match async_io::block_on(resolver.server_targets("hub.example")) {
+            Ok(found) => {
+                assert!((1..=16).contains(&found.len()));
+                assert!(found.iter().all(|candidate| candidate.addr.port() != 0));
+                let policy = Policy { loopback_ok: true, own: &[] };
+                let good = only_dialable(found, &policy).unwrap_or_default();
+                assert!(good.iter().all(|c| !c.addr.ip().is_unspecified() && !c.addr.ip().is_multicast()));
+            }
+            Err(why) => assert!(!why.to_string().is_empty()),
         }
     } else {
         match async_io::block_on(resolver.resolve("hub.example")) {

@@ -1,0 +1,460 @@
+//! What is settled about other domains, and how each of them is doing: plain data beside the hub, for
+//! whoever dials and judges, and for `peer list`. The records and the components are the store's, held in
+//! memory; what is live is written by those who make the streams.
+
+use super::cert::{self, Pin};
+use super::ring::Shared;
+use crate::hub::peer::Link as Way;
+use crate::hub::talk::Input;
+use crate::hub::talk::Sink as _;
+use crate::hub::{Hub, limits::fixed};
+use crate::store::Store;
+use crate::store::change::{Answer, Ask, Forwards, PeerRecord, PeerSource};
+use crate::stream;
+use crate::stream::trust::Trusted;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+/// How the way to a domain stands; the best last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Link {
+    /// Nothing asks for one.
+    #[default]
+    Down,
+    /// It failed, and is tried again later.
+    Waiting,
+    /// Being made.
+    Dialling,
+    /// There is a stream.
+    Up,
+}
+
+impl Link {
+    /// The word for lists.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Link::Down => "down",
+            Link::Waiting => "waiting",
+            Link::Dialling => "dialling",
+            Link::Up => "up",
+        }
+    }
+}
+
+/// How a domain was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// The operator said so (`peer add`).
+    Said,
+    /// It was paired with.
+    Paired,
+    /// It was seen on the local network.
+    Mdns,
+    /// By the DNS.
+    Dns,
+    /// It came to us.
+    Came,
+}
+
+impl Found {
+    /// The word for lists.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Found::Said => "said",
+            Found::Paired => "paired",
+            Found::Mdns => "mdns",
+            Found::Dns => "dns",
+            Found::Came => "came",
+        }
+    }
+}
+
+impl From<PeerSource> for Found {
+    fn from(source: PeerSource) -> Found {
+        match source {
+            PeerSource::Said => Found::Said,
+            PeerSource::Paired => Found::Paired,
+        }
+    }
+}
+
+/// What those who make the streams know of a domain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Live {
+    /// How the way to it stands.
+    pub state: Link,
+    /// How it was found.
+    pub found: Found,
+    /// How it has proven itself, while there is a stream.
+    pub trusted: Option<Trusted>,
+    /// Why there is no stream, in plain words; may hold what the other side said.
+    pub error: Option<String>,
+    /// Unix seconds since when it is so.
+    pub since: u64,
+}
+
+/// One that is to be seen on the local network, and has proven nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// The domain that it says it serves.
+    pub domain: Box<str>,
+    /// The key that it says it has.
+    pub pin: Option<Pin>,
+    /// Where it says it is.
+    pub address: Option<Box<str>>,
+}
+
+/// The table. The desk writes records and components, net/s2s what is live.
+#[derive(Default)] // no Debug: there are secrets in it
+pub struct Peers {
+    /// What is settled about other domains.
+    pub records: HashMap<Box<str>, PeerRecord>,
+    /// Domains of components, and their secrets.
+    pub components: HashMap<Box<str>, Box<str>>,
+    /// See [`Peers::note`].
+    pub live: HashMap<Box<str>, Live>,
+    /// The hub's own key, to be shown to others. Written at the start and at a reload.
+    pub own: Option<Pin>,
+}
+
+impl Peers {
+    /// What the store has; waits for it.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be read, in one line.
+    pub fn load(store: &Store) -> Result<Peers, String> {
+        let mut peers = Peers::default();
+        match store.ask(Vec::new(), Ask::Peers) {
+            Answer::Peers(records) => records.into_iter().for_each(|record| peers.put(record)),
+            other => return Err(unfit(other)),
+        }
+        match store.ask(Vec::new(), Ask::Components) {
+            Answer::Components(all) => peers.components.extend(all),
+            other => return Err(unfit(other)),
+        }
+        Ok(peers)
+    }
+
+    /// What is settled about a domain, if anything is.
+    pub fn known(&self, domain: &str) -> Option<&PeerRecord> {
+        self.records.get(domain)
+    }
+
+    /// Settles it.
+    pub fn put(&mut self, record: PeerRecord) {
+        self.records.insert(record.domain.clone(), record);
+    }
+
+    /// Nothing is settled any more.
+    pub fn remove(&mut self, domain: &str) {
+        self.records.remove(domain);
+    }
+
+    /// A component's secret (XEP-0114 §3); `None`: there is no such component.
+    pub fn secret(&self, component: &str) -> Option<&str> {
+        self.components.get(component).map(|secret| &**secret)
+    }
+
+    /// Notes how the way to a domain stands now. Bounded: strangers can make any number of domains
+    /// known, so the one that has been down for longest is forgotten.
+    pub fn note(&mut self, domain: &str, live: Live) {
+        if let Some(known) = self.live.get_mut(domain) {
+            let since = if known.state == live.state { known.since } else { live.since };
+            *known = Live { since, ..live };
+            return;
+        }
+        if self.live.len() >= fixed::PEERS_SHOWN {
+            let idle = self.live.iter().filter(|(_, live)| live.state <= Link::Waiting);
+            match idle.min_by_key(|(_, live)| live.since).map(|(domain, _)| domain.clone()) {
+                Some(oldest) => drop(self.live.remove(&oldest)),
+                // All are in use, as far as other bounds allow; this one can do without a line.
+                None => return,
+            }
+        }
+        self.live.insert(domain.into(), live);
+    }
+}
+
+fn unfit(answer: Answer) -> String {
+    match answer {
+        Answer::Failed(why) => why,
+        _ => "the store gave an answer that does not fit; please report this".into(),
+    }
+}
+
+/// All that there is to say of one domain.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PeerState {
+    /// The domain.
+    pub domain: Box<str>,
+    /// How the way to it stands.
+    pub state: Link,
+    /// How it was found.
+    pub found: Option<Found>,
+    /// How it has proven itself.
+    pub trusted: Option<Trusted>,
+    /// Its key: the pinned one; of one that is only seen, what it says.
+    pub pin: Option<Pin>,
+    /// Where it is: as the operator said, or as it says itself.
+    pub address: Option<Box<str>>,
+    /// Messages that wait for it in the store.
+    pub queued: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// Unix seconds when the first of them came; 0: none waits.
+    pub oldest: u64,
+    /// Unix seconds since when the way stands as it does; 0: not known.
+    pub since: u64,
+    /// The record says that nobody speaks to it.
+    pub denied: bool,
+    /// The last error, in plain words.
+    pub error: Option<String>,
+}
+
+impl PeerState {
+    /// The fields, with tabs between: how the desk hands them to the command line.
+    pub fn line(&self, now: u64) -> String {
+        let age = |time: u64| if time == 0 { String::new() } else { now.saturating_sub(time).to_string() };
+        let plain = |text: &str| text.replace(char::is_control, " ");
+        [
+            plain(&self.domain),
+            self.state.name().into(),
+            self.found.map_or("", Found::name).into(),
+            self.trusted.map_or("", |trusted| trusted.rung().name()).into(),
+            self.pin.as_ref().map(cert::pin_text).unwrap_or_default(),
+            plain(self.address.as_deref().unwrap_or_default()),
+            self.queued.to_string(),
+            self.queued_bytes.to_string(),
+            age(self.oldest),
+            age(self.since),
+            self.denied.to_string(),
+            cert::printable(&plain(self.error.as_deref().unwrap_or_default()), 300),
+        ]
+        .join("\t")
+    }
+}
+
+/// Everybody that there is something to say of, by domain. `waiting` is what the store says, for when
+/// there is no hub.
+pub fn states(
+    peers: &Peers,
+    hub: Option<&Hub>,
+    waiting: &[Forwards],
+    seen: &[Seen],
+) -> BTreeMap<Box<str>, PeerState> {
+    let mut all: BTreeMap<Box<str>, PeerState> = BTreeMap::new();
+    fn of<'a>(all: &'a mut BTreeMap<Box<str>, PeerState>, domain: &str) -> &'a mut PeerState {
+        let new = || PeerState { domain: domain.into(), ..PeerState::default() };
+        all.entry(domain.into()).or_insert_with(new)
+    }
+    for one in seen {
+        let state = of(&mut all, &one.domain);
+        (state.found, state.pin, state.address) = (Some(Found::Mdns), one.pin, one.address.clone());
+    }
+    for (domain, live) in peers.live.iter().filter(|(domain, _)| !peers.components.contains_key(*domain)) {
+        let state = of(&mut all, domain);
+        (state.state, state.trusted, state.since) = (live.state, live.trusted, live.since);
+        state.found = Some(live.found);
+        state.error.clone_from(&live.error);
+    }
+    for record in peers.records.values() {
+        let state = of(&mut all, &record.domain);
+        state.found = Some(record.source.into());
+        state.denied = record.denied;
+        // What is pinned, and not what somebody on the network says.
+        state.pin = record.pin;
+        state.address = record.address.clone().or(state.address.take());
+    }
+    for pair in waiting {
+        let state = of(&mut all, &pair.remote);
+        queue(state, (pair.count, pair.bytes), pair.oldest);
+    }
+    for pair in hub.into_iter().flat_map(Hub::all_peers).filter(|pair| !pair.component) {
+        let way = match pair.link.get() {
+            Way::Idle => Link::Down,
+            Way::Dialling => Link::Dialling,
+            Way::Up => Link::Up,
+            Way::Waiting { .. } => Link::Waiting,
+        };
+        let state = of(&mut all, &pair.remote);
+        state.state = state.state.max(way);
+        queue(state, pair.queued, pair.oldest);
+        if let (true, Some(trouble)) = (way == Link::Waiting, &pair.trouble) {
+            state.error = Some(trouble.to_string());
+        }
+    }
+    for state in all.values_mut().filter(|state| state.state == Link::Up) {
+        state.error = None;
+    }
+    all
+}
+
+fn queue(state: &mut PeerState, (count, bytes): (u32, u64), oldest: u64) {
+    if count == 0 {
+        return;
+    }
+    state.queued = state.queued.saturating_add(count.into());
+    state.queued_bytes = state.queued_bytes.saturating_add(bytes);
+    state.oldest = if state.oldest == 0 { oldest } else { state.oldest.min(oldest) };
+}
+
+// ---- what the running hub does at the operator's word -------------------------------------------------
+
+/// A record is another one, or gone: streams that rest on what was before are closed, and the hub tries anew.
+pub fn changed(shared: &Rc<Shared>, domain: &str) {
+    super::s2s::changed(shared, domain);
+    shared.hear(Input::Sighted { domain });
+}
+
+/// A component may attach, under another secret perhaps, or no longer.
+pub fn component_changed(shared: &Rc<Shared>, domain: &str) {
+    let is = shared.peers.borrow().components.contains_key(domain);
+    shared.with_hub(|hub, sink| {
+        hub.set_component(domain, is);
+        // Whoever is attached has proven what is no longer good.
+        if let Some(attached) = hub.find_peer(&hub.names.domain.clone(), domain) {
+            let why = if is { stream::Condition::Reset } else { stream::Condition::HostGone };
+            sink.close(attached, stream::Error::new(why));
+        }
+    });
+}
+
+/// Who is to be seen on the local network.
+pub fn seen(shared: &Rc<Shared>) -> Vec<Seen> {
+    let list = shared.sightings.borrow().list();
+    let here = list.into_iter().filter(|one| !one.gone);
+    here.map(|one| Seen {
+        domain: one.domain.as_str().into(),
+        pin: one.pin,
+        address: one.addresses.first().map(|address| address.to_string().into()),
+    })
+    .collect()
+}
+
+const NO_PAIRING: &str = "pairing is not possible in this version; carry the key over yourself: stonechat peer add DOMAIN --pin sha256:…";
+
+/// Opens a pairing for some minutes, with whoever is there or with one domain; what to do next.
+///
+/// # Errors
+///
+/// One line for a person.
+pub async fn pair(_shared: &Rc<Shared>, _domain: Option<&str>) -> Result<String, String> {
+    Err(NO_PAIRING.into())
+}
+
+/// A person has compared the codes, or read this one off the other hub.
+///
+/// # Errors
+///
+/// One line for a person.
+pub async fn accept(_shared: &Rc<Shared>, _domain: &str, _code: Option<&str>) -> Result<String, String> {
+    Err(NO_PAIRING.into())
+}
+
+/// `HOST:PORT` of a record, for whoever dials it: a name or an address (`[…]` for IPv6), and a port
+/// that is not 0.
+pub fn host_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let valid = match bare {
+        // A link-local address may name the interface behind a %.
+        Some(inner) => {
+            let (address, _zone) = inner.split_once('%').unwrap_or((inner, ""));
+            address.parse::<std::net::Ipv6Addr>().is_ok()
+        }
+        None => !host.contains(':') && crate::jid::domainpart(host).is_ok(),
+    };
+    valid.then_some((bare.unwrap_or(host), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(state: Link, since: u64) -> Live {
+        Live { state, found: Found::Dns, trusted: None, error: None, since }
+    }
+
+    fn record(domain: &str) -> PeerRecord {
+        PeerRecord { domain: domain.into(), pin: Some([7; 32]), ..PeerRecord::default() }
+    }
+
+    #[test]
+    fn strangers_push_out_strangers_and_nobody_who_is_connected() {
+        let mut peers = Peers::default();
+        peers.note("up.example", live(Link::Up, 0));
+        for n in 1..fixed::PEERS_SHOWN as u64 + 9 {
+            peers.note(&format!("d{n}.example"), live(Link::Waiting, n));
+        }
+        assert_eq!(peers.live.len(), fixed::PEERS_SHOWN);
+        assert!(peers.live.contains_key("up.example") && !peers.live.contains_key("d9.example"));
+        assert!(peers.live.contains_key("d10.example"));
+        // The time is that of the last change of state.
+        peers.note("d10.example", Live { error: Some("no".into()), ..live(Link::Waiting, 99_999) });
+        assert_eq!(peers.live["d10.example"].since, 10);
+        peers.note("d10.example", live(Link::Up, 99_999));
+        assert_eq!(peers.live["d10.example"].since, 99_999);
+        for live in peers.live.values_mut() {
+            live.state = Link::Up;
+        }
+        peers.note("one.more", live(Link::Up, 1));
+        assert!(!peers.live.contains_key("one.more"));
+    }
+
+    #[test]
+    fn a_domain_is_one_line_whoever_knows_of_it() {
+        let mut peers = Peers::default();
+        peers.put(record("boat.local"));
+        peers.put(PeerRecord { pin: None, source: PeerSource::Paired, ..record("repaired.local") });
+        peers.components.insert("irc.us".into(), "secret".into());
+        peers.note("irc.us", live(Link::Up, 3));
+        peers.note("boat.local", Live { error: Some("a\tb\u{1b}\nc".into()), ..live(Link::Waiting, 5) });
+        let seen = |domain: &str| Seen { domain: domain.into(), pin: Some([9; 32]), address: None };
+        let seen = [seen("boat.local"), seen("repaired.local"), seen("cove.local")];
+        let waits = |local: &str, count, oldest| Forwards {
+            local: local.into(),
+            remote: "boat.local".into(),
+            count,
+            bytes: 10,
+            oldest,
+        };
+        let all = states(&peers, None, &[waits("us", 2, 90), waits("also.us", 1, 80)], &seen);
+        assert_eq!(
+            all.keys().map(|d| &**d).collect::<Vec<_>>(),
+            ["boat.local", "cove.local", "repaired.local"]
+        );
+        let boat = &all["boat.local"];
+        assert_eq!((boat.queued, boat.queued_bytes, boat.oldest, boat.pin), (3, 20, 80, Some([7; 32])));
+        assert_eq!(boat.found, Some(Found::Said), "what a person said is above what is seen");
+        assert_eq!(all["repaired.local"].pin, None, "what it says is not what is pinned");
+        assert_eq!((all["cove.local"].pin, all["cove.local"].found), (Some([9; 32]), Some(Found::Mdns)));
+        let pin = cert::pin_text(&[7; 32]);
+        assert_eq!(
+            boat.line(100),
+            format!("boat.local\twaiting\tsaid\t\t{pin}\t\t3\t20\t20\t95\tfalse\ta b  c")
+        );
+        assert_eq!(boat.line(100).split('\t').count(), all["cove.local"].line(100).split('\t').count());
+    }
+
+    #[test]
+    fn host_and_port() {
+        for (text, wanted) in [
+            ("boat.local:5269", Some(("boat.local", 5269))),
+            ("10.0.0.1:1", Some(("10.0.0.1", 1))),
+            ("[::1]:5269", Some(("::1", 5269))),
+            ("[fe80::1%eth0]:5269", Some(("fe80::1%eth0", 5269))),
+            ("boat.local", None),
+            ("boat.local:", None),
+            ("boat.local:0", None),
+            ("boat.local:65536", None),
+            ("::1:5269", None),
+            ("[boat]:5269", None),
+            (":5269", None),
+            ("a b:5269", None),
+        ] {
+            assert_eq!(host_port(text), wanted, "{text}");
+        }
+    }
+}

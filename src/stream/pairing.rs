@@ -1,0 +1,662 @@
+//! Pairing of two hubs: two people compare six digits that depend on both keys (threats I4, I5).
+//!
+//! The exchange goes over an s2s stream under TLS, before anything is proven; each side has seen the other's
+//! key there. With `H` SHA-256 over fields that carry their lengths:
+//!
+//! ```text
+//! initiating                              receiving
+//!   <commit>H(nonceA, pinA, pinB, A, B)</commit>  ──►
+//!                                         ◄──  <nonce>nonceB</nonce>
+//!   <reveal>nonceA</reveal>               ──►         checks the commitment
+//!   both: code = H(nonceA, nonceB, pinA, pinB, A, B) mod 10⁶
+//! ```
+//!
+//! Who stands between has one key with each side, so the two codes differ. To make them equal he would have to
+//! choose a nonce when he knows what it leads to, and there is no such moment: the initiating side is bound
+//! before it sees the other's nonce, and the receiving side says its own before it sees what the other is
+//! bound to. That leaves one guess in a million, and there is one guess: a window is open for some minutes,
+//! opened by hand at both hubs, and a try that comes to nothing closes it.
+
+use crate::xml::Writer;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::{digest, hmac};
+use std::fmt;
+use std::time::Duration;
+
+/// The namespace of these elements.
+pub const NS: &str = "urn:stonechat:pairing:0";
+
+/// SHA-256 of a key (SubjectPublicKeyInfo).
+pub type Pin = [u8; 32];
+
+/// One side: its domain, and the key that TLS has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hub {
+    /// Its domain, prepared. Of the other side it is what it claims.
+    pub domain: Box<str>,
+    /// Its key's pin.
+    pub pin: Pin,
+}
+
+/// Why a side does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nobody has opened a window there, or it has closed.
+    Closed,
+    /// It pairs with somebody else.
+    Busy,
+    /// Both began; the other exchange counts.
+    Collision,
+    /// It sees itself.
+    Ourselves,
+    /// What was revealed is not what was committed to, or came at the wrong moment.
+    Broken,
+    /// A person has said no.
+    Refused,
+    /// The connection was lost in the middle.
+    Lost,
+}
+
+impl Why {
+    const ALL: [(Why, &'static str); 7] = [
+        (Why::Closed, "closed"),
+        (Why::Busy, "busy"),
+        (Why::Collision, "collision"),
+        (Why::Ourselves, "ourselves"),
+        (Why::Broken, "broken"),
+        (Why::Refused, "refused"),
+        (Why::Lost, "lost"),
+    ];
+
+    fn name(self) -> &'static str {
+        Why::ALL.iter().find(|(why, _)| *why == self).map_or("broken", |(_, name)| name)
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Closed => "no pairing is open there; somebody has to say peer pair there, too",
+            Why::Busy => "another pairing is under way",
+            Why::Collision => "both hubs began; the other exchange goes on",
+            Why::Ourselves => "that is our own key",
+            Why::Broken => "the exchange makes no sense: somebody may stand in between; open a new pairing",
+            Why::Refused => "it was refused; open a new pairing",
+            Why::Lost => "the connection was lost in the middle; open a new pairing",
+        })
+    }
+}
+
+/// An element of the exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// What the initiating side is bound to.
+    Commit([u8; 32]),
+    /// The receiving side's nonce.
+    Nonce([u8; 32]),
+    /// The initiating side's nonce.
+    Reveal([u8; 32]),
+    /// It ends.
+    Refused(Why),
+}
+
+impl Message {
+    /// From an element of [`NS`] by its local name and its text. `None`: not one of ours.
+    pub fn read(name: &str, text: &str) -> Option<Message> {
+        let text = text.trim();
+        let bytes = || <[u8; 32]>::try_from(STANDARD.decode(text).ok()?).ok();
+        Some(match name {
+            "commit" => Message::Commit(bytes()?),
+            "nonce" => Message::Nonce(bytes()?),
+            "reveal" => Message::Reveal(bytes()?),
+            "refused" => {
+                let known = Why::ALL.iter().find(|(_, name)| *name == text);
+                Message::Refused(known.map_or(Why::Broken, |(why, _)| *why))
+            }
+            _ => return None,
+        })
+    }
+
+    /// The element.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let (name, text) = match self {
+            Message::Commit(bytes) => ("commit", STANDARD.encode(bytes)),
+            Message::Nonce(bytes) => ("nonce", STANDARD.encode(bytes)),
+            Message::Reveal(bytes) => ("reveal", STANDARD.encode(bytes)),
+            Message::Refused(why) => ("refused", why.name().to_owned()),
+        };
+        Writer::new(out).start(name).ns(NS).text(&text).end();
+    }
+}
+
+/// What a person is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Compare this with what the other hub shows.
+    Compare(Offer),
+    /// Nothing has happened yet; the window is still open, try again in a moment.
+    Retry(Why),
+    /// The window is closed, and nothing was pinned.
+    Closed(Why),
+}
+
+/// What waits for a person's yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The other hub.
+    pub peer: Hub,
+    /// Six digits.
+    pub code: u32,
+}
+
+impl Offer {
+    /// The code as people read it: `012 345`.
+    pub fn digits(&self) -> String {
+        format!("{:03} {:03}", self.code / 1000, self.code % 1000)
+    }
+}
+
+/// What to answer, and what to tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// To be sent on the same stream.
+    pub reply: Option<Message>,
+    /// For the person.
+    pub event: Option<Event>,
+}
+
+impl Heard {
+    fn refuse(why: Why) -> Heard {
+        Heard { reply: Some(Message::Refused(why)), event: None }
+    }
+}
+
+/// What is answered where no window is open.
+pub fn closed() -> Message {
+    Message::Refused(Why::Closed)
+}
+
+enum State {
+    /// Nobody yet.
+    Open,
+    /// We have committed ourselves.
+    Committed { stream: u64, peer: Hub, nonce: [u8; 32] },
+    /// We have said our nonce; from here on it counts as the try.
+    Answered { stream: u64, peer: Hub, commitment: [u8; 32], nonce: [u8; 32] },
+    /// People compare.
+    Compare { stream: u64, offer: Offer },
+    /// It is over.
+    Closed,
+}
+
+/// An open pairing at one hub. There is one at a time; times are counted from any beginning.
+pub struct Window {
+    us: Hub,
+    /// Only with that domain, if the person has said which.
+    with: Option<Box<str>>,
+    until: Duration,
+    dice: hmac::Key,
+    rolled: u64,
+    state: State,
+}
+
+impl Window {
+    /// Opened by hand, for so long. `seed` is fresh random.
+    pub fn open(now: Duration, patience: Duration, us: Hub, with: Option<&str>, seed: &[u8; 32]) -> Window {
+        Window {
+            us,
+            with: with.map(Box::from),
+            until: now.saturating_add(patience),
+            dice: hmac::Key::new(hmac::HMAC_SHA256, seed),
+            rolled: 0,
+            state: State::Open,
+        }
+    }
+
+    /// When it closes by itself.
+    pub fn until(&self) -> Duration {
+        self.until
+    }
+
+    /// Whether something can still come of it.
+    pub fn is_open(&self, now: Duration) -> bool {
+        now < self.until && !matches!(self.state, State::Closed)
+    }
+
+    /// The domain that it was opened for.
+    pub fn with(&self) -> Option<&str> {
+        self.with.as_deref()
+    }
+
+    /// What waits for a person's yes.
+    pub fn offer(&self, now: Duration) -> Option<&Offer> {
+        match &self.state {
+            State::Compare { offer, .. } if now < self.until => Some(offer),
+            _ => None,
+        }
+    }
+
+    /// We have dialled, and this is who is there. Gives the first element.
+    pub fn initiate(&mut self, now: Duration, stream: u64, peer: &Hub) -> Result<Message, Why> {
+        self.admit(now, peer)?;
+        if !matches!(self.state, State::Open) {
+            return Err(Why::Busy);
+        }
+        let nonce = self.nonce();
+        let commitment = commitment(&nonce, &self.us, peer);
+        self.state = State::Committed { stream, peer: peer.clone(), nonce };
+        Ok(Message::Commit(commitment))
+    }
+
+    /// An element came on a stream whose other side has shown that key and claims that domain.
+    pub fn hear(&mut self, now: Duration, stream: u64, peer: &Hub, message: &Message) -> Heard {
+        if let Err(why) = self.admit(now, peer) {
+            return match message {
+                Message::Refused(_) => Heard::default(),
+                _ => Heard::refuse(why),
+            };
+        }
+        match (std::mem::replace(&mut self.state, State::Closed), message) {
+            (State::Open, Message::Commit(commitment)) => self.answer(stream, peer, *commitment),
+            // Both have begun: the hub whose domain is the lesser goes on.
+            (State::Committed { peer: ours, .. }, Message::Commit(commitment))
+                if ours == *peer && self.us.domain > peer.domain =>
+            {
+                self.answer(stream, peer, *commitment)
+            }
+            (state @ State::Committed { .. }, Message::Commit(_)) => {
+                let same = matches!(&state, State::Committed { peer: ours, .. } if ours == peer);
+                self.state = state;
+                Heard::refuse(if same { Why::Collision } else { Why::Busy })
+            }
+            (State::Committed { stream: ours, peer: theirs, nonce }, Message::Nonce(other))
+                if ours == stream && theirs == *peer && *other != nonce =>
+            {
+                let code = code(&nonce, other, &self.us, peer);
+                self.compare(stream, peer, code, Some(Message::Reveal(nonce)))
+            }
+            (
+                State::Answered { stream: ours, peer: theirs, commitment: bound, nonce },
+                Message::Reveal(other),
+            ) if ours == stream
+                && theirs == *peer
+                && *other != nonce
+                && commitment(other, peer, &self.us) == bound =>
+            {
+                let code = code(other, &nonce, peer, &self.us);
+                self.compare(stream, peer, code, None)
+            }
+            (
+                State::Committed { stream: ours, .. },
+                Message::Refused(why @ (Why::Closed | Why::Busy | Why::Collision)),
+            ) if ours == stream => {
+                self.state = State::Open;
+                Heard { reply: None, event: Some(Event::Retry(*why)) }
+            }
+            (state, message) if state.stream() == Some(stream) => {
+                // The try is over; the state stays closed.
+                let (reply, why) = match message {
+                    Message::Refused(why) => (None, *why),
+                    _ => (Some(Message::Refused(Why::Broken)), Why::Broken),
+                };
+                Heard { reply, event: Some(Event::Closed(why)) }
+            }
+            (state, message) => {
+                self.state = state;
+                match message {
+                    // A third one has nothing to say here.
+                    Message::Refused(_) => Heard::default(),
+                    _ => Heard::refuse(Why::Busy),
+                }
+            }
+        }
+    }
+
+    /// A stream has ended. Whoever has seen our nonce knows what he would get; he does not get it again.
+    pub fn lost(&mut self, stream: u64) -> Option<Event> {
+        if self.state.stream() != Some(stream) {
+            return None;
+        }
+        match &self.state {
+            State::Committed { .. } => {
+                self.state = State::Open;
+                Some(Event::Retry(Why::Lost))
+            }
+            State::Answered { .. } => {
+                self.state = State::Closed;
+                Some(Event::Closed(Why::Lost))
+            }
+            // People may take longer than a connection.
+            _ => None,
+        }
+    }
+
+    /// A person has compared, and says yes for that domain. What it gives is to be pinned, here; the other
+    /// hub has its own person.
+    pub fn confirm(&mut self, now: Duration, domain: &str) -> Result<Hub, Why> {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Compare { offer, .. } if now < self.until && *offer.peer.domain == *domain => {
+                Ok(offer.peer)
+            }
+            state => {
+                self.state = state;
+                Err(Why::Closed)
+            }
+        }
+    }
+
+    /// A person says no, or closes the window. The stream that should hear of it, if there is one.
+    pub fn refuse(&mut self) -> Option<(u64, Message)> {
+        let stream = self.state.stream();
+        self.state = State::Closed;
+        Some((stream?, Message::Refused(Why::Refused)))
+    }
+
+    fn admit(&self, now: Duration, peer: &Hub) -> Result<(), Why> {
+        if !self.is_open(now) {
+            return Err(Why::Closed);
+        }
+        // Somebody holds a mirror (CVE-2020-26558).
+        if peer.pin == self.us.pin || peer.domain == self.us.domain {
+            return Err(Why::Ourselves);
+        }
+        match &self.with {
+            Some(with) if **with != *peer.domain => Err(Why::Busy),
+            _ => Ok(()),
+        }
+    }
+
+    fn answer(&mut self, stream: u64, peer: &Hub, commitment: [u8; 32]) -> Heard {
+        let nonce = self.nonce();
+        self.state = State::Answered { stream, peer: peer.clone(), commitment, nonce };
+        Heard { reply: Some(Message::Nonce(nonce)), event: None }
+    }
+
+    fn compare(&mut self, stream: u64, peer: &Hub, code: u32, reply: Option<Message>) -> Heard {
+        let offer = Offer { peer: peer.clone(), code };
+        self.state = State::Compare { stream, offer: offer.clone() };
+        Heard { reply, event: Some(Event::Compare(offer)) }
+    }
+
+    fn nonce(&mut self) -> [u8; 32] {
+        let tag = hmac::sign(&self.dice, &self.rolled.to_be_bytes());
+        self.rolled = self.rolled.saturating_add(1);
+        array(tag.as_ref())
+    }
+}
+
+impl State {
+    fn stream(&self) -> Option<u64> {
+        match self {
+            State::Committed { stream, .. }
+            | State::Answered { stream, .. }
+            | State::Compare { stream, .. } => Some(*stream),
+            State::Open | State::Closed => None,
+        }
+    }
+}
+
+fn commitment(nonce: &[u8; 32], initiating: &Hub, receiving: &Hub) -> [u8; 32] {
+    hash("commit", &[nonce], initiating, receiving)
+}
+
+fn code(a: &[u8; 32], b: &[u8; 32], initiating: &Hub, receiving: &Hub) -> u32 {
+    let hash = hash("code", &[a, b], initiating, receiving);
+    let number = hash.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+    u32::try_from(number % 1_000_000).unwrap_or(0)
+}
+
+/// Each field with its length before it: no two lists of fields are the same bytes (threat D2).
+fn hash(what: &str, nonces: &[&[u8; 32]], initiating: &Hub, receiving: &Hub) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut field = |bytes: &[u8]| {
+        context.update(&(bytes.len() as u64).to_be_bytes());
+        context.update(bytes);
+    };
+    field(NS.as_bytes());
+    field(what.as_bytes());
+    nonces.iter().for_each(|nonce| field(&nonce[..]));
+    for side in [initiating, receiving] {
+        field(&side.pin);
+        field(side.domain.as_bytes());
+    }
+    array(context.finish().as_ref())
+}
+
+fn array(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    out
+}
+
+/// What one hub's people can carry to the other, as text or as a QR code: `xmpp:DOMAIN?pair;pin=sha256:…`,
+/// with the pin in hex, so that nothing in it has to be escaped.
+pub fn uri(us: &Hub) -> String {
+    let pin: String = us.pin.iter().map(|b| format!("{b:02x}")).collect();
+    format!("xmpp:{}?pair;pin=sha256:{pin}", us.domain)
+}
+
+/// The domain and the text of the pin of such a URI.
+pub fn parse_uri(uri: &str) -> Option<(&str, &str)> {
+    let (domain, query) = uri.trim().strip_prefix("xmpp:")?.split_once('?')?;
+    let pin = query.strip_prefix("pair;")?.split(';').find_map(|part| part.strip_prefix("pin="))?;
+    (!domain.is_empty() && !domain.contains(['@', '/'])).then_some((domain, pin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Duration = Duration::from_secs(1000);
+    const PATIENCE: Duration = Duration::from_secs(300);
+
+    fn hub(name: &str, key: u8) -> Hub {
+        Hub { domain: name.into(), pin: [key; 32] }
+    }
+
+    fn window(us: &Hub) -> Window {
+        Window::open(START, PATIENCE, us.clone(), None, &[us.pin[0]; 32])
+    }
+
+    /// Over the wire and back.
+    fn sent(message: &Message) -> Message {
+        let mut out = Vec::new();
+        message.write(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        let name = text.trim_start_matches('<').split(' ').next().unwrap();
+        let inner = text.split_once('>').unwrap().1.split_once('<').unwrap().0;
+        assert!(
+            text.contains(&format!("xmlns='{NS}'")) || text.contains(&format!("xmlns=\"{NS}\"")),
+            "{text}"
+        );
+        Message::read(name, inner).unwrap()
+    }
+
+    fn offer(heard: &Heard) -> Offer {
+        match &heard.event {
+            Some(Event::Compare(offer)) => offer.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The whole exchange; what both persons see.
+    fn exchange(a: &mut Window, b: &mut Window, as_b: &Hub, as_a: &Hub) -> (Offer, Offer) {
+        let commit = a.initiate(START, 1, as_b).unwrap();
+        let nonce = b.hear(START, 2, as_a, &sent(&commit));
+        assert_eq!(nonce.event, None);
+        let reveal = a.hear(START, 1, as_b, &sent(&nonce.reply.unwrap()));
+        let end = b.hear(START, 2, as_a, &sent(&reveal.reply.unwrap()));
+        assert_eq!(end.reply, None);
+        (offer(&reveal), offer(&end))
+    }
+
+    #[test]
+    fn two_hubs_two_people_one_code() {
+        let (one, two) = (hub("a.local", 1), hub("b.local", 2));
+        let (mut a, mut b) = (window(&one), window(&two));
+        let (at_a, at_b) = exchange(&mut a, &mut b, &two, &one);
+        assert_eq!(at_a.code, at_b.code);
+        assert_eq!(at_a.digits().len(), 7);
+        assert_eq!((at_a.peer.clone(), at_b.peer.clone()), (two.clone(), one.clone()));
+        assert_eq!(Offer { peer: one.clone(), code: 7 }.digits(), "000 007");
+        // Nothing is pinned before a person has said so, here; and only for the domain that he means.
+        assert_eq!(a.confirm(START, "c.local"), Err(Why::Closed));
+        assert_eq!(a.confirm(START, "b.local"), Ok(two.clone()));
+        assert!(!a.is_open(START) && b.is_open(START));
+        // The stream may go meanwhile; the other's person takes his time, but not for ever.
+        assert_eq!(b.lost(2), None);
+        assert_eq!(b.confirm(START + PATIENCE, "a.local"), Err(Why::Closed));
+        assert_eq!(b.confirm(START + PATIENCE - Duration::from_secs(1), "a.local"), Ok(one.clone()));
+        // Once is once.
+        assert_eq!(b.confirm(START, "a.local"), Err(Why::Closed));
+        assert_eq!(a.initiate(START, 3, &two), Err(Why::Closed));
+    }
+
+    /// Threat I4: one who stands between, with a key of his own, and relays.
+    #[test]
+    fn a_relay_between_two_hubs_makes_two_codes() {
+        let mut same = 0;
+        for number in 0..200u8 {
+            let (one, two) = (hub("a.local", 1), hub("b.local", 2));
+            // To each he says that he is the other, and shows his own key.
+            let (as_one, as_two) = (hub("a.local", 99), hub("b.local", 99));
+            let mut a = Window::open(START, PATIENCE, one.clone(), None, &[number; 32]);
+            let mut b = Window::open(START, PATIENCE, two.clone(), None, &[number.wrapping_add(100); 32]);
+            // Handing on what the others say does not get him through: it is bound to the keys.
+            let Message::Commit(theirs) = a.initiate(START, 1, &as_two).unwrap() else { panic!() };
+            if number == 0 {
+                let mut b = window(&two);
+                let heard = b.hear(START, 2, &as_one, &Message::Commit(theirs));
+                let heard = a.hear(START, 1, &as_two, &heard.reply.unwrap());
+                let heard = b.hear(START, 2, &as_one, &heard.reply.unwrap());
+                assert_eq!(heard.event, Some(Event::Closed(Why::Broken)));
+                assert_eq!(b.confirm(START, "a.local"), Err(Why::Closed));
+                continue;
+            }
+            // So he runs two exchanges of his own, and chooses his nonces as late as he can.
+            let mine = [number; 32];
+            let commit = Message::Commit(commitment(&mine, &as_one, &two));
+            let Some(Message::Nonce(_)) = b.hear(START, 2, &as_one, &commit).reply else { panic!() };
+            let at_b = offer(&b.hear(START, 2, &as_one, &Message::Reveal(mine)));
+            let at_a = offer(&a.hear(START, 1, &as_two, &Message::Nonce([number ^ 0xff; 32])));
+            same += u32::from(at_a.code == at_b.code);
+        }
+        assert_eq!(same, 0);
+    }
+
+    /// Threat I5: guesses are counted, and there is one.
+    #[test]
+    fn there_is_one_try() {
+        let (one, two) = (hub("a.local", 1), hub("b.local", 2));
+        // He has heard our nonce, knows the code, does not like it, and hangs up.
+        let mut b = window(&two);
+        let commit = Message::Commit(commitment(&[5; 32], &one, &two));
+        assert!(b.hear(START, 1, &one, &commit).reply.is_some());
+        assert_eq!(b.lost(1), Some(Event::Closed(Why::Lost)));
+        assert_eq!(b.hear(START, 2, &one, &commit), Heard::refuse(Why::Closed));
+        // He reveals something else, or says what is not his turn.
+        for wrong in [Message::Reveal([6; 32]), Message::Nonce([5; 32]), commit] {
+            let mut b = window(&two);
+            b.hear(START, 1, &one, &commit);
+            let heard = b.hear(START, 1, &one, &wrong);
+            assert_eq!(heard.event, Some(Event::Closed(Why::Broken)), "{wrong:?}");
+            assert_eq!(b.hear(START, 1, &one, &Message::Reveal([5; 32])), Heard::refuse(Why::Closed));
+        }
+        // The same stream with another key or name is another.
+        let mut b = window(&two);
+        b.hear(START, 1, &one, &commit);
+        let heard = b.hear(START, 1, &hub("a.local", 3), &Message::Reveal([5; 32]));
+        assert_eq!(heard.event, Some(Event::Closed(Why::Broken)));
+        // Who has not heard anything yet has not guessed: that may be begun again, with other dice.
+        let mut a = window(&one);
+        let first = a.initiate(START, 1, &two).unwrap();
+        assert_eq!(a.lost(1), Some(Event::Retry(Why::Lost)));
+        assert_ne!(a.initiate(START, 2, &two).unwrap(), first);
+        assert_eq!(a.hear(START, 2, &two, &closed()).event, Some(Event::Retry(Why::Closed)));
+        assert!(a.is_open(START));
+        // A person's no ends it at both.
+        let (mut a, mut b) = (window(&one), window(&two));
+        exchange(&mut a, &mut b, &two, &one);
+        let (stream, no) = a.refuse().unwrap();
+        assert_eq!(stream, 1);
+        assert_eq!(b.hear(START, 2, &one, &sent(&no)).event, Some(Event::Closed(Why::Refused)));
+        assert_eq!(b.confirm(START, "a.local"), Err(Why::Closed));
+        assert!(b.refuse().is_none());
+    }
+
+    #[test]
+    fn our_own_key_and_our_own_words_are_refused() {
+        let (one, two) = (hub("a.local", 1), hub("b.local", 2));
+        let mut a = window(&one);
+        assert_eq!(a.initiate(START, 1, &hub("b.local", 1)), Err(Why::Ourselves));
+        assert_eq!(a.initiate(START, 1, &hub("a.local", 2)), Err(Why::Ourselves));
+        let heard = a.hear(START, 1, &hub("b.local", 1), &Message::Commit([0; 32]));
+        assert_eq!(heard, Heard::refuse(Why::Ourselves));
+        assert!(a.is_open(START));
+        // A mirror that shows another key sends back what it gets.
+        let Message::Commit(mine) = a.initiate(START, 1, &two).unwrap() else { panic!() };
+        let heard = a.hear(START, 1, &two, &Message::Commit(mine));
+        assert_eq!(heard, Heard::refuse(Why::Collision));
+        let State::Committed { nonce, .. } = a.state else { panic!() };
+        let heard = a.hear(START, 1, &two, &Message::Nonce(nonce));
+        assert_eq!(heard.event, Some(Event::Closed(Why::Broken)));
+    }
+
+    #[test]
+    fn who_comes_second_or_late_or_uninvited_is_refused() {
+        let (one, two, three) = (hub("a.local", 1), hub("b.local", 2), hub("c.local", 3));
+        let mut b = window(&two);
+        let commit = Message::Commit(commitment(&[5; 32], &one, &two));
+        b.hear(START, 1, &one, &commit);
+        for message in [Message::Commit([0; 32]), Message::Reveal([5; 32]), Message::Nonce([1; 32])] {
+            assert_eq!(b.hear(START, 2, &three, &message), Heard::refuse(Why::Busy));
+        }
+        assert_eq!(b.hear(START, 2, &three, &Message::Refused(Why::Refused)), Heard::default());
+        assert_eq!(b.initiate(START, 3, &three), Err(Why::Busy));
+        assert!(offer(&b.hear(START, 1, &one, &Message::Reveal([5; 32]))).peer == one);
+        assert_eq!(b.hear(START, 2, &three, &Message::Commit([0; 32])), Heard::refuse(Why::Busy));
+        // Opened for one domain.
+        let mut b = Window::open(START, PATIENCE, two.clone(), Some("a.local"), &[2; 32]);
+        assert_eq!(b.hear(START, 1, &three, &Message::Commit([0; 32])), Heard::refuse(Why::Busy));
+        assert!(b.hear(START, 1, &one, &commit).event.is_none());
+        // Too late.
+        let mut b = window(&two);
+        assert_eq!(b.hear(START + PATIENCE, 1, &one, &commit), Heard::refuse(Why::Closed));
+        assert_eq!(b.offer(START), None);
+    }
+
+    #[test]
+    fn if_both_begin_one_exchange_goes_on() {
+        let (one, two) = (hub("a.local", 1), hub("b.local", 2));
+        let (mut a, mut b) = (window(&one), window(&two));
+        let (from_a, from_b) = (a.initiate(START, 1, &two).unwrap(), b.initiate(START, 7, &one).unwrap());
+        // Stream 1 is 8 at the other side, and 7 is 2.
+        assert_eq!(a.hear(START, 2, &two, &from_b), Heard::refuse(Why::Collision));
+        let nonce = b.hear(START, 8, &one, &from_a);
+        // What is late of the other exchange disturbs nobody.
+        assert_eq!(b.hear(START, 7, &one, &Message::Refused(Why::Collision)), Heard::default());
+        assert_eq!(b.lost(7), None);
+        let reveal = a.hear(START, 1, &two, &nonce.reply.unwrap());
+        let end = b.hear(START, 8, &one, &reveal.reply.unwrap());
+        assert_eq!(offer(&reveal).code, offer(&end).code);
+    }
+
+    #[test]
+    fn elements_and_uris_are_read_as_they_are_written() {
+        for message in [Message::Commit([1; 32]), Message::Nonce([0xff; 32]), Message::Reveal([0; 32])] {
+            assert_eq!(sent(&message), message);
+        }
+        for (why, _) in Why::ALL {
+            assert_eq!(sent(&Message::Refused(why)), Message::Refused(why));
+        }
+        for (name, text) in [("commit", ""), ("commit", "AAAA"), ("nonce", "!"), ("other", "")] {
+            assert_eq!(Message::read(name, text), None);
+        }
+        let uri = uri(&hub("b.local", 0xab));
+        assert_eq!(parse_uri(&uri), Some(("b.local", format!("sha256:{}", "ab".repeat(32)).as_str())));
+        for wrong in ["xmpp:?pair;pin=x", "xmpp:a@b?pair;pin=x", "xmpp:b.local", "http://b?pair;pin=x"] {
+            assert_eq!(parse_uri(wrong), None, "{wrong}");
+        }
+    }
+}
