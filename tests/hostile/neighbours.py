@@ -446,8 +446,8 @@ def d9_a_full_queue(t):
 
 def d10_where_dns_points(t):
     """A name is no reason to talk to what is behind it."""
-    own = hubs.free_port("0.0.0.0", 0)
-    w = World(t, direct=False, starttls=False, args=["--s2s", f"0.0.0.0:{own}"])
+    own = [f"0.0.0.0:{hubs.free_port('0.0.0.0', 0)}" for _ in range(2)]
+    w = World(t, args=["--s2s", own[0], "--s2s-tls", own[1]])
     touched, fakes = [], []
     for port in (6379, 5269, 25):
         fake = socket.create_server((place(), port))
@@ -493,7 +493,7 @@ def d10_where_dns_points(t):
 def d10_ourselves(t):
     """A name that leads back to the hub: it notices, and ends it."""
     w = World(t)
-    w.net.domain("mirror.test", w.hub.ip)
+    w.net.domain("mirror.test", w.hub.ip, w.hub.ports["s2s"])
     w.net.dns.start()
     at = time.monotonic()
     w.fails("a domain that is the hub", "mirror.test")
@@ -633,7 +633,7 @@ def d13_resets(t):
     for n in range(60):
         how = n % 4
         if how == 0:
-            sock = socket.create_connection((w.hub.ip, 5269), 5)
+            sock = socket.create_connection(w.hub.where("s2s"), 5)
             sock.sendall(f"<stream:stream xmlns='{SERVER}' xmlns:stream='{STREAM}' to='hub.test' from='evil".encode()[:10 + n])
         elif how == 1:
             sock = w.link().sock
