@@ -361,6 +361,7 @@ fn reload(
     let identity = identity(&options, &names)?;
     shared.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
     shared.peers.borrow_mut().own = Some(identity.spki_sha256);
+    shared.sightings.borrow_mut().own_key(identity.spki_sha256);
     if let Some(s2s) = shared.s2s.get() {
         s2s.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
         s2s.lowest.set(options.s2s_trust);
@@ -378,6 +379,7 @@ async fn close(shared: &Rc<Shared>, data: &Path) {
     for conn in shared.connected() {
         conn.kill(net::ring::end(Condition::SystemShutdown));
     }
+    shared.end_hibernation();
     // A little more than they have, for what they did not take goes to the store then.
     let patience = std::time::Duration::from_secs(shared.limits().close_seconds.saturating_add(1));
     let quiet = async {
