@@ -11,7 +11,7 @@ use crate::xml::ns;
 pub const MANAGEMENT: Extension = Extension {
     number: 198,
     name: "Stream Management",
-    version: "1.6.1",
+    version: "1.6.3",
     scope: "acknowledgements of what is on disk or delivered; resumption",
     stream_features: Some(|_, w| {
         w.leaf("sm", ns::SM);
