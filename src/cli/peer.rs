@@ -4,7 +4,7 @@ use super::Local;
 use super::admin::{data, human, order, qr, say};
 use super::exit::{Exit, Failure};
 use super::json;
-use super::terminal::Out;
+use super::terminal::{Out, complain};
 use argh::{ArgsInfo, FromArgs};
 use std::borrow::Cow;
 use std::io::IsTerminal;
@@ -152,6 +152,7 @@ impl Local for Peer {
             }
             What::Pair(p) => {
                 let domain = p.domain.unwrap_or_default();
+                complain("waiting for the other hub, where somebody has to say the same");
                 say(&order(&data(p.data), None, &["peer", "pair", &domain])?)
             }
             What::Accept(a) => {

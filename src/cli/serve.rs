@@ -361,6 +361,7 @@ fn reload(
     let identity = identity(&options, &names)?;
     shared.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
     shared.peers.borrow_mut().own = Some(identity.spki_sha256);
+    shared.sightings.borrow_mut().own_key(identity.spki_sha256);
     if let Some(s2s) = shared.s2s.get() {
         s2s.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
         s2s.lowest.set(options.s2s_trust);

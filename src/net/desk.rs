@@ -327,6 +327,9 @@ impl Desk {
         line("components", &stored.components);
         line("database_bytes", &stored.file_bytes);
         line("commits", &stored.commits);
+        for (domain, peer) in &peers {
+            line(&format!("peer {domain}"), &peer.words());
+        }
         Ok(out)
     }
 }

@@ -36,6 +36,8 @@ pub use server::{Candidate, Unfound};
 
 /// Everything that one call does, all servers and retries included.
 const TOTAL: Duration = Duration::from_secs(5);
+/// A question to the local network, where whoever is there answers at once.
+const LOCAL: Duration = Duration::from_secs(1);
 /// One question to one server.
 const ATTEMPT: Duration = Duration::from_millis(1500);
 /// As the C library reads them.
@@ -259,6 +261,13 @@ impl Resolver {
         }
         if !self.system {
             return Err(reason);
+        }
+        // The C library knows `.local` only where it has been taught, and never in a static program.
+        if is_local(&host) {
+            let ips = super::mdns::resolve(&host, LOCAL).await;
+            if !ips.is_empty() {
+                return Ok(ips);
+            }
         }
         let name = host.clone();
         let lookup = smol::unblock(move || (name.as_str(), 0u16).to_socket_addrs().map(Vec::from_iter));

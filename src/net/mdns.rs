@@ -2,7 +2,9 @@
 //! there is no name server. [`core`] decides, [`sightings`] is what was seen; here are the sockets, which
 //! share port 5353 with whatever other responder the machine has (RFC 6762 §15).
 
+mod ask;
 pub mod core;
+mod rate;
 mod records;
 pub mod sightings;
 pub mod wire;
@@ -11,6 +13,7 @@ pub mod wire;
 mod tests;
 
 pub use self::core::{Mdns, Outgoing, Output};
+pub use ask::resolve;
 pub use sightings::{Candidate, Sighting, Sightings};
 
 use super::cert::{self, Pin};
@@ -110,8 +113,11 @@ impl Config {
         of_kind.find(|(_, at)| !reached(at.ip(), on).is_empty()).map(|(_, at)| at.port())
     }
 
-    fn on_loopback(&self) -> bool {
-        self.listeners.iter().any(|(_, at)| at.ip().is_loopback())
+    /// Whether there are listeners on loopback addresses, and whether there are no others: then nobody on the
+    /// network can reach us, and we leave it alone.
+    fn on_loopback(&self) -> (bool, bool) {
+        let mut all = self.listeners.iter().map(|(_, at)| at.ip().is_loopback());
+        (all.clone().any(|is| is), !self.listeners.is_empty() && all.all(|is| is))
     }
 }
 
@@ -142,6 +148,14 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// Its first IPv4 address.
+    fn v4(&self) -> Option<Ipv4Addr> {
+        self.addresses.iter().find_map(|(ip, _)| match ip {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        })
+    }
+
     /// Whether that address is on this interface's link (RFC 6762 §11).
     fn reaches(&self, from: SocketAddr) -> bool {
         let ip = from.ip();
@@ -183,7 +197,8 @@ pub struct Service {
     /// and then nobody believes that they are from there.
     sources: RefCell<Vec<(u32, Ipv4Addr)>>,
     appeared: Rc<dyn Fn(&str)>,
-    loopback: bool,
+    /// See [`Config::on_loopback`].
+    loopback: (bool, bool),
 }
 
 impl Service {
@@ -204,6 +219,7 @@ impl Service {
             return None;
         }
         let loopback = config.on_loopback();
+        sightings.borrow_mut().set_listens();
         Some(Rc::new(Service {
             reactor: reactor.clone(),
             mdns: RefCell::new(Mdns::new(Instant::now(), config)),
@@ -289,6 +305,7 @@ impl Service {
                 let (output, next) = {
                     let mut sightings = self.sightings.borrow_mut();
                     let mut mdns = self.mdns.borrow_mut();
+                    mdns.key(now, sightings.own_pin());
                     if sightings.take_wanted(Some(cx.waker())) {
                         mdns.look(now);
                         // Once more, for there is nobody yet who would wake us.
@@ -308,7 +325,6 @@ impl Service {
     fn say(&self, output: Output) {
         self.send(output.packets);
         for domain in output.appeared {
-            log::info!("mDNS: {} has appeared on the network", cert::printable(&domain, 80));
             (self.appeared)(&domain);
         }
     }
@@ -341,8 +357,12 @@ impl Service {
     }
 
     fn look_at_interfaces(&self) {
-        let list = match list(self.loopback) {
-            Ok(list) => list,
+        let (on_loopback, only) = self.loopback;
+        let list = match list(on_loopback) {
+            Ok(mut list) => {
+                list.retain(|interface| interface.loopback || !only);
+                list
+            }
             Err(why) => return log::warn!("mDNS: cannot list this machine's interfaces: {why}"),
         };
         let mut joined = self.joined.borrow_mut();
@@ -367,14 +387,7 @@ impl Service {
             }
         }
         drop(joined);
-        let v4 = |interface: &Interface| {
-            let first = interface.addresses.iter().find_map(|(ip, _)| match ip {
-                IpAddr::V4(v4) => Some(*v4),
-                IpAddr::V6(_) => None,
-            })?;
-            Some((interface.index, first))
-        };
-        *self.sources.borrow_mut() = list.iter().filter_map(v4).collect();
+        *self.sources.borrow_mut() = list.iter().filter_map(|i| Some((i.index, i.v4()?))).collect();
         self.mdns.borrow_mut().interfaces(Instant::now(), list);
     }
 
@@ -396,7 +409,8 @@ impl Service {
     }
 }
 
-/// Waits until a domain has been seen, and asks for it; `None` if nobody says anything for so long.
+/// Where a domain can be reached: what is known, or else what comes when it is asked for. Nothing, if nobody
+/// answers for so long, or nobody listens.
 pub async fn find(
     reactor: &Rc<Reactor>,
     sightings: &RefCell<Sightings>,
@@ -406,7 +420,7 @@ pub async fn find(
     let (step, mut waited) = (Duration::from_millis(50), Duration::ZERO);
     loop {
         let candidates = sightings.borrow().candidates(domain);
-        if !candidates.is_empty() || waited >= patience {
+        if !candidates.is_empty() || waited >= patience || !sightings.borrow().listens() {
             return candidates;
         }
         if waited.is_zero() {

@@ -13,6 +13,7 @@ pub mod listen;
 pub mod mdns;
 pub mod notify;
 mod outbox;
+pub mod pairing;
 pub mod peers;
 pub mod reactor;
 mod register;

@@ -3,17 +3,21 @@
 //! memory; what is live is written by those who make the streams.
 
 use super::cert::{self, Pin};
+use super::pairing::Status;
 use super::ring::Shared;
 use crate::hub::peer::Link as Way;
 use crate::hub::talk::Input;
 use crate::hub::talk::Sink as _;
 use crate::hub::{Hub, limits::fixed};
+use crate::jid::Domain;
 use crate::store::Store;
 use crate::store::change::{Answer, Ask, Forwards, PeerRecord, PeerSource};
 use crate::stream;
+use crate::stream::pairing::{self, Offer};
 use crate::stream::trust::Trusted;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// How the way to a domain stands; the best last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -65,6 +69,17 @@ impl Found {
             Found::Mdns => "mdns",
             Found::Dns => "dns",
             Found::Came => "came",
+        }
+    }
+
+    /// The same, for a sentence: found by what.
+    const fn words(self) -> &'static str {
+        match self {
+            Found::Said => "the operator's word",
+            Found::Paired => "pairing",
+            Found::Mdns => "mDNS",
+            Found::Dns => "DNS",
+            Found::Came => "its own coming",
         }
     }
 }
@@ -213,6 +228,18 @@ pub struct PeerState {
 }
 
 impl PeerState {
+    /// How it is doing, in a few words.
+    pub fn words(&self) -> String {
+        let mut words = vec![self.state.name().to_owned()];
+        words.extend(self.found.map(|found| format!("found by {}", found.words())));
+        words.extend(self.trusted.map(|trusted| format!("trusted by {}", trusted.rung().name())));
+        if self.queued > 0 {
+            words.push(format!("messages waiting: {} ({} bytes)", self.queued, self.queued_bytes));
+        }
+        words.extend(self.error.as_ref().map(|error| cert::printable(error, 300)));
+        words.join(", ")
+    }
+
     /// The fields, with tabs between: how the desk hands them to the command line.
     pub fn line(&self, now: u64) -> String {
         let age = |time: u64| if time == 0 { String::new() } else { now.saturating_sub(time).to_string() };
@@ -303,6 +330,10 @@ fn queue(state: &mut PeerState, (count, bytes): (u32, u64), oldest: u64) {
 
 /// A record is another one, or gone: streams that rest on what was before are closed, and the hub tries anew.
 pub fn changed(shared: &Rc<Shared>, domain: &str) {
+    {
+        let peers = shared.peers.borrow();
+        shared.sightings.borrow_mut().pinned(peers.records.keys().map(|domain| &**domain));
+    }
     super::s2s::changed(shared, domain);
     shared.hear(Input::Sighted { domain });
 }
@@ -332,24 +363,112 @@ pub fn seen(shared: &Rc<Shared>) -> Vec<Seen> {
     .collect()
 }
 
-const NO_PAIRING: &str = "pairing is not possible in this version; carry the key over yourself: stonechat peer add DOMAIN --pin sha256:…";
+/// Between two tries to reach the other hub of a pairing, whose people may come a little later.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How long a person waits for an answer to one order.
+const WAIT: Duration = Duration::from_secs(30);
 
 /// Opens a pairing for some minutes, with whoever is there or with one domain; what to do next.
 ///
 /// # Errors
 ///
 /// One line for a person.
-pub async fn pair(_shared: &Rc<Shared>, _domain: Option<&str>) -> Result<String, String> {
-    Err(NO_PAIRING.into())
+pub async fn pair(shared: &Rc<Shared>, domain: Option<&str>) -> Result<String, String> {
+    let own = shared.peers.borrow().own;
+    let (Some(own), true) = (own, shared.s2s.get().is_some()) else {
+        return Err("this hub does not reach other domains; it runs with --no-s2s".into());
+    };
+    // Whoever asks again for the same asks how it stands; for another, he has changed his mind.
+    let same = match shared.pairing.status() {
+        Status::Closed(_) => false,
+        Status::Waiting { with, .. } => with.as_deref() == domain,
+        Status::Compare(offer) => domain.is_none_or(|domain| *offer.peer.domain == *domain),
+    };
+    if !same {
+        let patience = Duration::from_secs(shared.limits().pairing_seconds);
+        let us = shared.with_hub(|hub, _| (*hub.names.domain).into());
+        shared.pairing.open(pairing::Hub { domain: us, pin: own }, domain, patience);
+        shared.spawn(seek(shared.clone(), domain.map(Box::from)));
+    }
+    let (mine, started) = (shared.pairing.opened(), Instant::now());
+    loop {
+        if shared.pairing.opened() != mine {
+            return Err("another pairing has taken its place".into());
+        }
+        let left = match shared.pairing.status() {
+            Status::Compare(offer) => return Ok(compare(&offer)),
+            Status::Closed(None) => return Err("nobody has come; the pairing is closed".into()),
+            Status::Closed(Some(why)) => return Err(format!("nothing was paired: {why}")),
+            Status::Waiting { left, .. } => Duration::from_secs(left.saturating_add(1)),
+        };
+        let Some(patience) = WAIT.checked_sub(started.elapsed()) else {
+            return Err(format!(
+                "nobody has come yet; the pairing stays open for {} seconds more: say the same at the other hub, and here again",
+                left.as_secs()
+            ));
+        };
+        smol::future::or(shared.pairing.changed(), shared.reactor.after(left.min(patience))).await;
+    }
 }
 
-/// A person has compared the codes, or read this one off the other hub.
+fn compare(offer: &Offer) -> String {
+    let domain = &offer.peer.domain;
+    format!(
+        "  {}\n\nThe same six digits must be shown at {domain}. If they are, and only then: stonechat peer accept {domain}\n(Its key is {}.)",
+        offer.digits(),
+        cert::pin_text(&offer.peer.pin)
+    )
+}
+
+/// Dials the other hub of a pairing until somebody is there who wants the same.
+async fn seek(shared: Rc<Shared>, with: Option<Box<str>>) {
+    let mine = shared.pairing.opened();
+    let waits =
+        || shared.pairing.opened() == mine && matches!(shared.pairing.status(), Status::Waiting { .. });
+    while waits() {
+        let domains: Vec<Box<str>> = match &with {
+            Some(domain) => vec![domain.clone()],
+            None => {
+                let peers = shared.peers.borrow();
+                let paired = |domain: &str| peers.records.get(domain).is_some_and(|r| r.pin.is_some());
+                let seen = seen(&shared).into_iter().map(|one| one.domain);
+                seen.filter(|domain| !paired(domain)).collect()
+            }
+        };
+        for domain in domains {
+            if let (Ok(domain), true) = (Domain::parse(&domain), waits()) {
+                super::s2s::pair(&shared, &domain).await;
+            }
+        }
+        // Both have begun at the same moment: not again at the same moment.
+        let [more] = super::random::<1>();
+        shared.reactor.after(AGAIN + Duration::from_millis(u64::from(more) * 4)).await;
+    }
+}
+
+/// A person has compared the codes, or read this one off the other hub. What it gives is to be written down.
 ///
 /// # Errors
 ///
 /// One line for a person.
-pub async fn accept(_shared: &Rc<Shared>, _domain: &str, _code: Option<&str>) -> Result<String, String> {
-    Err(NO_PAIRING.into())
+pub fn accept(shared: &Rc<Shared>, domain: &str, code: Option<&str>) -> Result<Pin, String> {
+    let Status::Compare(offer) = shared.pairing.status() else {
+        return Err(format!("no pairing waits for a yes; stonechat peer pair {domain} opens one"));
+    };
+    if *offer.peer.domain != *domain {
+        return Err(format!("the pairing that waits for a yes is with {}", offer.peer.domain));
+    }
+    if let Some(code) = code {
+        let digits =
+            |text: &str| text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect::<String>();
+        if digits(code) != digits(&offer.digits()) {
+            // One guess (threats I5).
+            let _ = shared.pairing.close();
+            return Err("the codes differ: somebody may stand between the two hubs. Nothing was pinned, and the pairing is closed".into());
+        }
+    }
+    let hub = shared.pairing.accept(domain).map_err(|why| why.to_string())?;
+    Ok(hub.pin)
 }
 
 /// `HOST:PORT` of a record, for whoever dials it: a name or an address (`[…]` for IPv6), and a port

@@ -4,6 +4,7 @@
 
 use super::mdns::Sightings;
 use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
+use super::pairing::Pairing;
 use super::peers::Peers;
 use super::reactor::{Reactor, Wait};
 use super::resume::Resumable;
@@ -96,6 +97,8 @@ pub struct Shared {
     pub peers: RefCell<Peers>,
     /// Who was seen on the local network.
     pub sightings: Rc<RefCell<Sightings>>,
+    /// The pairing that is open, if one is.
+    pub pairing: Pairing,
     /// Threads for key derivation.
     pub workers: Workers,
     /// TLS for incoming connections.
@@ -200,6 +203,7 @@ impl Shared {
             store,
             peers: RefCell::new(peers),
             sightings: Rc::new(RefCell::new(sightings)),
+            pairing: Pairing::default(),
             workers: Workers::new(),
             tls,
             ask_clients,
@@ -489,6 +493,11 @@ impl Shared {
         self.wake_behind();
         outbox.conn = conn;
         Some(outbox)
+    }
+
+    /// Whether there is a stream to a peer.
+    pub fn is_linked(&self, peer: SessionId) -> bool {
+        self.ring.borrow_mut().outbox(peer).is_some_and(|outbox| outbox.conn.is_some())
     }
 
     /// Whether a peer has been sent all that there was.

@@ -139,19 +139,45 @@ impl Desk {
     }
 
     pub(super) async fn peer_pair(&self, domain: &str) -> Outcome {
+        let Desk::Hub(shared) = self else { return Err(NEEDS_HUB.into()) };
         let domain = if domain.is_empty() { None } else { Some(self.foreign(domain)?) };
-        match self {
-            Desk::Hub(shared) => peers::pair(shared, domain.as_deref()).await,
-            Desk::Data(_) => Err(NEEDS_HUB.into()),
+        if let Some(domain) = &domain {
+            self.may_pair(domain).await?;
         }
+        peers::pair(shared, domain.as_deref()).await
     }
 
     pub(super) async fn peer_accept(&self, domain: &str, code: &str) -> Outcome {
+        let Desk::Hub(shared) = self else { return Err(NEEDS_HUB.into()) };
         let domain = self.foreign(domain)?;
-        let code = Some(code).filter(|code| !code.is_empty());
-        match self {
-            Desk::Hub(shared) => peers::accept(shared, &domain, code).await,
-            Desk::Data(_) => Err(NEEDS_HUB.into()),
+        let before = self.may_pair(&domain).await?;
+        let pin = peers::accept(shared, &domain, Some(code).filter(|code| !code.is_empty()))?;
+        let mut record = before.unwrap_or_else(|| PeerRecord {
+            domain: domain.clone(),
+            added: self.now().unix(),
+            ..PeerRecord::default()
+        });
+        (record.pin, record.source, record.denied) = (Some(pin), PeerSource::Paired, false);
+        self.settle(record).await?;
+        Ok(format!(
+            "paired: the key of {domain} is {} from now on; no other is accepted",
+            cert::pin_text(&pin)
+        ))
+    }
+
+    /// The record of a domain whose key is not known yet. One that is known changes only by `peer repair`
+    /// (threats I6).
+    async fn may_pair(&self, domain: &str) -> Result<Option<PeerRecord>, String> {
+        if self.secret(domain).await?.is_some() {
+            return Err(format!("{domain} is a component of this hub; it needs no peer"));
+        }
+        let record = self.record(domain).await?;
+        match record.as_ref().and_then(|record| record.pin) {
+            Some(pin) => Err(format!(
+                "the key of {domain} is known, it is {}; if it has another now, stonechat peer repair {domain} comes first",
+                cert::pin_text(&pin)
+            )),
+            None => Ok(record),
         }
     }
 

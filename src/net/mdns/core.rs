@@ -4,12 +4,12 @@
 //! the domain as the instance's name. Nothing that it says is about people (threat I7), and nothing that it
 //! hears is believed (threat I1).
 
+use super::rate::Rate;
 use super::records::{self, Bits, COUNT, META, Owner, SHARED};
 use super::sightings::Sightings;
 use super::wire::{self, Message, Question, Record, Section, Writer};
 use super::{Config, Interface, Kind, PORT, service_name};
 use crate::net::cert::{self, printable};
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -24,14 +24,6 @@ const MAX_DISPUTES: usize = 3;
 const HOUR: Duration = Duration::from_secs(3600);
 /// The longest time between two of our questions.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Packets of one source at once, and per second after that. A busy machine says some ten at its start.
-const BURST: u32 = 100;
-const RATE: u32 = 20;
-/// The same for all of them: 0.1 ms each.
-const TOTAL_BURST: u32 = 1000;
-const TOTAL_RATE: u32 = 300;
-/// Sources that are counted; the others count together.
-const MAX_SOURCES: usize = 256;
 /// RFC 6762 §6.7: for those who do not speak multicast DNS.
 const LEGACY_TTL: u32 = 10;
 
@@ -90,30 +82,13 @@ struct Link {
     slots: [Slot; COUNT],
 }
 
-struct Bucket {
-    tokens: u32,
-    at: Instant,
-}
-
-impl Bucket {
-    fn take(&mut self, now: Instant, rate: u32, burst: u32) -> bool {
-        let passed = u32::try_from(now.saturating_duration_since(self.at).as_millis()).unwrap_or(u32::MAX);
-        let new = passed.saturating_mul(rate) / 1000;
-        if new > 0 {
-            self.tokens = self.tokens.saturating_add(new).min(burst);
-            self.at = now;
-        }
-        let some = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        some
-    }
-}
-
 /// Multicast DNS for one hub.
 pub struct Mdns {
     config: Config,
     interfaces: Vec<Interface>,
     links: Vec<Link>,
+    /// What was heard before the network was another one is asked for anew.
+    since: Instant,
     owner: Owner,
     phase: Phase,
     renamed: Vec<Instant>,
@@ -123,8 +98,7 @@ pub struct Mdns {
     query_at: Instant,
     asked: Option<Instant>,
     interval: Duration,
-    sources: HashMap<IpAddr, Bucket>,
-    total: Bucket,
+    rate: Rate,
     dice: u64,
 }
 
@@ -137,6 +111,7 @@ impl Mdns {
             config,
             interfaces: Vec::new(),
             links: Vec::new(),
+            since: now,
             owner,
             phase: Phase::Settled,
             renamed: Vec::new(),
@@ -145,8 +120,7 @@ impl Mdns {
             query_at: now,
             asked: None,
             interval: SECOND,
-            sources: HashMap::new(),
-            total: Bucket { tokens: TOTAL_BURST, at: now },
+            rate: Rate::new(now),
             dice,
         }
     }
@@ -158,10 +132,13 @@ impl Mdns {
             return;
         }
         self.interfaces = list;
+        self.since = now;
         self.links.clear();
         for (interface, is) in self.interfaces.iter().enumerate() {
             for v6 in [false, true] {
-                if is.addresses.iter().any(|(ip, _)| ip.is_ipv6() == v6) {
+                // The loopback has no way to the group of IPv6.
+                let leads = !(v6 && is.loopback);
+                if leads && is.addresses.iter().any(|(ip, _)| ip.is_ipv6() == v6) {
                     self.links.push(Link { interface, v6, slots: [Slot::default(); COUNT] });
                 }
             }
@@ -169,6 +146,15 @@ impl Mdns {
         self.probe_after(now, PROBE);
         self.interval = SECOND;
         self.query_at = self.in_random(now, 20, 120);
+    }
+
+    /// Another key: announced from the beginning, for the host may go by it.
+    pub fn key(&mut self, now: Instant, pin: cert::Pin) {
+        if self.config.pin != pin {
+            self.config.pin = pin;
+            self.owner.reset(&self.config);
+            self.probe_after(now, PROBE);
+        }
     }
 
     /// Somebody looks for a domain: asks soon.
@@ -182,7 +168,7 @@ impl Mdns {
     pub fn handle(&mut self, now: Instant, bytes: &[u8], from: SocketAddr, seen: &mut Sightings) -> Output {
         let mut out = Output::default();
         let links = self.links_of(from);
-        if links.is_empty() || !self.admit(now, from.ip()) {
+        if links.is_empty() || !self.rate.admit(now, from.ip()) {
             return out;
         }
         let Some(message) = wire::read(bytes) else { return out };
@@ -252,22 +238,6 @@ impl Mdns {
         };
         let all: Vec<_> = self.links.iter().enumerate().collect();
         all.iter().filter(on).map(|(at, _)| *at).collect()
-    }
-
-    fn admit(&mut self, now: Instant, from: IpAddr) -> bool {
-        if !self.total.take(now, TOTAL_RATE, TOTAL_BURST) {
-            return false;
-        }
-        if !self.sources.contains_key(&from) && self.sources.len() >= MAX_SOURCES {
-            // Whoever has been quiet for as long as it takes to fill his bucket is as good as new.
-            let full = Duration::from_secs(u64::from(BURST / RATE));
-            self.sources.retain(|_, bucket| now.saturating_duration_since(bucket.at) < full);
-            if self.sources.len() >= MAX_SOURCES {
-                return false;
-            }
-        }
-        let bucket = self.sources.entry(from).or_insert(Bucket { tokens: BURST, at: now });
-        bucket.take(now, RATE, BURST)
     }
 
     // ---- probing, announcing, disputes -------------------------------------------------------------
@@ -618,7 +588,7 @@ impl Mdns {
         let mut questions: Vec<Question> =
             services.into_iter().map(|name| Question { name, kind: wire::PTR, unicast: false }).collect();
         questions.extend(seen.questions());
-        let known = seen.known(now);
+        let known = seen.known(now, self.since);
         for link in 0..self.links.len() {
             let Some((interface, v6)) = self.at(link) else { continue };
             let mut writer = Writer::query();

@@ -89,6 +89,8 @@ pub struct Sightings {
     good: Vec<(Box<str>, Candidate)>,
     wanted: Vec<Box<str>>,
     waker: Option<Waker>,
+    /// There is somebody who listens to the network.
+    listens: bool,
     /// Others that say they are us, with their keys.
     twins: Vec<Option<Pin>>,
 }
@@ -105,6 +107,7 @@ impl Sightings {
             good: Vec::new(),
             wanted: Vec::new(),
             waker: None,
+            listens: false,
             twins: Vec::new(),
         }
     }
@@ -179,6 +182,10 @@ impl Sightings {
         if self.wanted.len() < MAX_WANTED {
             self.wanted.push(name);
         }
+        self.wake();
+    }
+
+    pub(super) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -206,6 +213,25 @@ impl Sightings {
             .collect();
         all.sort_by(|a, b| a.domain.cmp(&b.domain));
         all
+    }
+
+    /// Whether there is somebody who listens to the network at all.
+    pub fn listens(&self) -> bool {
+        self.listens
+    }
+
+    pub(super) fn set_listens(&mut self) {
+        self.listens = true;
+    }
+
+    /// Our own key is another from now on (a reload); it is announced.
+    pub fn own_key(&mut self, pin: Pin) {
+        self.own_pin = pin;
+        self.wake();
+    }
+
+    pub(super) fn own_pin(&self) -> Pin {
+        self.own_pin
     }
 
     /// Whether somebody looks for a domain; if not, whoever looks next wakes this.
@@ -360,7 +386,7 @@ impl Sightings {
         instance.domain.as_ref().is_some_and(|domain| self.pinned.contains(domain))
     }
 
-    /// Domains that have appeared, or are somewhere else, since this was asked last; and when there is more to
+    /// Domains that have appeared, have said so again, or are somewhere else, since this was asked last; and when there is more to
     /// tell. Those that were not heard for too long go.
     pub(super) fn news(&mut self, now: Instant) -> (Vec<String>, Option<Instant>) {
         for instance in &mut self.instances {
@@ -388,9 +414,13 @@ impl Sightings {
             match instance.told.and_then(|told| told.checked_add(NEWS)).filter(|at| *at > now) {
                 Some(at) => next = Some(next.map_or(at, |next: Instant| next.min(at))),
                 None => {
+                    let domain = instance.domain.as_deref().unwrap_or_default();
+                    if instance.told.is_none() {
+                        log::info!("mDNS: {} is on the network", cert::printable(domain, 80));
+                    }
                     instance.news = false;
                     instance.told = Some(now);
-                    names.extend(instance.domain.as_deref().map(str::to_owned));
+                    names.push(domain.to_owned());
                 }
             }
         }
@@ -431,14 +461,14 @@ impl Sightings {
         self.instances.iter().any(|i| i.asked == 0 && !i.gone() && !self.complete(i))
     }
 
-    /// Those that need not answer (RFC 6762 §7.1).
-    pub(super) fn known(&self, now: Instant) -> Vec<Record> {
+    /// Those that need not answer (RFC 6762 §7.1): heard not too long ago, and since we are on this network.
+    pub(super) fn known(&self, now: Instant, since: Instant) -> Vec<Record> {
         let mut all = Vec::new();
         for instance in &self.instances {
             for (kind, pointer) in [Kind::Server, Kind::ServerTls].into_iter().zip(instance.pointers) {
                 let Some((heard, ttl)) = pointer else { continue };
                 let age = u32::try_from(now.saturating_duration_since(heard).as_secs()).unwrap_or(u32::MAX);
-                if self.complete(instance) && age < ttl / 2 {
+                if self.complete(instance) && heard >= since && age < ttl / 2 {
                     let service = service_name(kind);
                     let data = Data::Ptr(Name::under(&instance.label, &service));
                     all.push(Record { name: service, flush: false, ttl: ttl.saturating_sub(age), data });
@@ -457,8 +487,10 @@ impl Instance {
     fn hear(&mut self, now: Instant, number: usize, data: &Data, ttl: u32) {
         match data {
             Data::Ptr(_) => {
+                // Known ones are said again by those who come back to the network, or to newcomers.
+                let again = |told: Instant| now.saturating_duration_since(told) > NEWS;
                 if let Some(pointer) = self.pointers.get_mut(number) {
-                    self.news |= ttl > 0 && pointer.is_none();
+                    self.news |= ttl > 0 && (pointer.is_none() || self.told.is_none_or(again));
                     *pointer = (ttl > 0).then_some((now, ttl));
                 }
             }

@@ -200,10 +200,25 @@ fn two_hubs_see_each_other_within_two_seconds() {
             }
         }
     }
+    // A cable is pulled and plugged in: who had it asks the other for a sign, and gets one.
+    let node = &mut lan.nodes[a];
+    node.appeared.clear();
+    node.mdns.interfaces(lan.now, Vec::new());
+    lan.run(5000 * MS);
+    let node = &mut lan.nodes[a];
+    node.mdns.interfaces(lan.now, vec![interface([192, 0, 2, 1])]);
+    node.next = lan.now;
+    lan.run(2000 * MS);
+    assert_eq!(lan.nodes[a].appeared, ["hub.example.org"]);
     // One goes; the other knows at once.
     let packets = lan.nodes[a].mdns.goodbye();
     packets.into_iter().for_each(|packet| lan.deliver(pi(1, PORT), packet));
-    assert!(lan.nodes[b].sightings.list().is_empty());
+    assert!(lan.nodes[b].sightings.list()[0].gone);
+    lan.nodes.remove(a);
+    lan.run(10_000 * MS);
+    let other = &mut lan.nodes[0];
+    other.mdns.tick(lan.now, &mut other.sightings);
+    assert!(lan.nodes[0].sightings.list().is_empty());
 }
 
 #[test]
@@ -456,7 +471,8 @@ fn only_what_is_listened_for_is_announced_and_only_where() {
     let on_loopback = vec![(Kind::Server, SocketAddr::from(([127, 0, 0, 7], 5269)))];
     let mut lan = Lan::new();
     let hub = Config::new("a.local", [1; 32], on_loopback);
-    assert!(hub.on_loopback());
+    assert_eq!(hub.on_loopback(), (true, true));
+    assert_eq!(config("a.local", 1).on_loopback(), (false, false));
     lan.add_with(hub.clone(), interface([192, 0, 2, 1]));
     lan.run(5000 * MS);
     assert!(lan.messages(0).iter().all(|m| !m.response && m.authority.is_empty()));
@@ -573,7 +589,13 @@ fn two_on_one_machine() {
         smol::future::zip(one.run(), two.clone().run()).await;
         Vec::new()
     };
-    let finding = find(&reactor, &seen, "two.mdns-test.local", Duration::from_secs(3));
+    let finding = async {
+        let found = find(&reactor, &seen, "two.mdns-test.local", Duration::from_secs(3)).await;
+        // A client asks for the name alone.
+        let addresses = ask::ask("ONE.mdns-test.local", true, Duration::from_secs(2)).await;
+        assert_eq!(addresses, [IpAddr::from([127, 0, 53, 21])]);
+        found
+    };
     let started = Instant::now();
     let found = reactor.run(smol::future::or(finding, running)).unwrap();
     let address = SocketAddr::from(([127, 0, 53, 22], 5269));

@@ -390,6 +390,11 @@ impl Writer {
         writer
     }
 
+    /// For one who wants to know his answer again (RFC 6762 §6.7).
+    pub fn id(&mut self, id: u16) {
+        self.set(0, id);
+    }
+
     fn set(&mut self, at: usize, word: u16) {
         for (to, byte) in self.bytes.iter_mut().skip(at).zip(word.to_be_bytes()) {
             *to = byte;

@@ -24,6 +24,10 @@ const CONNECT: Duration = Duration::from_secs(8);
 const NEGOTIATE: Duration = Duration::from_secs(30);
 /// One key, looked up, asked about and answered.
 const CALL: Duration = Duration::from_secs(25);
+/// One pairing, which takes two ways there and back.
+const PAIR: Duration = Duration::from_secs(10);
+/// For an answer of somebody on the local network, to whom we have called out.
+const LOOK: Duration = Duration::from_secs(1);
 /// The port that is for direct TLS (XEP-0368), where an address is all that is known.
 const DIRECT: u16 = 5270;
 
@@ -104,6 +108,8 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
             let over = stream.run(false).await.err().unwrap_or(Over::Closed);
             stream.finish(over).await;
         }
+        // It has come to us meanwhile, and that is as good.
+        Err(why) if shared.is_linked(peer) => log::debug!("{}: no link of ours: {}", wanted.remote, why.text),
         Err(why) => {
             log::info!("{}: no link: {}", wanted.remote, why.text);
             let error = Some(why.text.to_string());
@@ -220,6 +226,7 @@ async fn attempt(
         Over::Answer(verdict) => {
             (NoWay { answer: Some(*verdict), ..NoWay::new(Lost::Timeout, "it was asked") }, true)
         }
+        Over::Paired => (NoWay::new(Lost::Timeout, "it was asked"), true),
         Over::Closed => (NoWay::new(Lost::Timeout, "it has closed the stream before it was ready"), false),
         Over::Dead(why) => (NoWay::new(Lost::Timeout, why), false),
         Over::Killed(End::Error(error)) => (NoWay::new(Lost::Timeout, error), true),
@@ -274,6 +281,17 @@ pub(super) async fn call_back(shared: &Rc<Shared>, call: &Callback) -> Verdict {
     }
 }
 
+/// Once through a pairing with whoever is at the addresses of a domain; how it went is in [`Shared::pairing`].
+pub async fn pair(shared: &Rc<Shared>, remote: &Domain) {
+    let Some(s2s) = shared.s2s.get().cloned() else { return };
+    let local = shared.with_hub(|hub, _| Domain::parse(&hub.names.domain).ok());
+    let Some(local) = local.filter(|_| permits(shared, remote.as_str())) else { return };
+    let wanted = Wanted { local, remote: remote.clone(), task: Task::Pair };
+    if let Err(why) = reach(shared, &s2s, &wanted, PAIR).await {
+        log::debug!("{remote}: pairing: {}", why.text);
+    }
+}
+
 /// An address to try.
 struct Place {
     addr: SocketAddr,
@@ -289,6 +307,10 @@ async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<V
         return said(s2s, &address, source.into()).await;
     }
     let mut places = seen(shared, remote);
+    if places.is_empty() && remote.as_str().ends_with(".local") {
+        mdns::find(&shared.reactor, &shared.sightings, remote.as_str(), LOOK).await;
+        places = seen(shared, remote);
+    }
     let own = own_addresses(&s2s.own.borrow());
     let pinned = record.is_some_and(|record| record.pin.is_some());
     let on_loopback = s2s.own.borrow().iter().any(|own| own.ip().is_loopback());
@@ -314,7 +336,6 @@ async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<V
         // A name of the local network is not there today, and may be tomorrow.
         Err(why) if remote.as_str().ends_with(".local") => {
             log::debug!("{remote}: {why}");
-            shared.sightings.borrow_mut().look(remote.as_str());
             let text = "it is not to be seen on the local network; give its address: stonechat peer add DOMAIN --address HOST:PORT";
             return Err(NoWay::new(Lost::Timeout, text));
         }

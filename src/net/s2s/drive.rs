@@ -13,7 +13,7 @@ use crate::stanza::Stanza;
 use crate::store::change::Ask as StoreAsk;
 use crate::stream::peer::{Ask, Callback, Failure, Initiating, Ready, Receiving, Verdict};
 use crate::stream::trust::{Distrust, Trusted};
-use crate::stream::{self, Condition, Verified};
+use crate::stream::{self, Condition, Verified, pairing};
 use crate::xml::{Caps, Flow, Kind, Reader, Scan, Scope, Writer, ns, scan};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -23,6 +23,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
+
+/// Who is there says something by then.
+const MUTE: Duration = Duration::from_secs(8);
+/// Nobody who counts (XEP-0198) takes longer to say so.
+const UNMANAGED: Duration = Duration::from_secs(2);
 
 /// Either half of a stream.
 pub(super) enum Half {
@@ -119,6 +124,8 @@ pub(super) enum Over {
     Killed(End),
     /// What was asked is answered.
     Answer(Verdict),
+    /// What there was to say for a pairing is said.
+    Paired,
 }
 
 impl From<Failure> for Over {
@@ -163,16 +170,21 @@ pub(super) struct Stream {
     pairs: Vec<(Rc<Verified>, SessionId)>,
     /// The peer whose outbox is written here.
     attached: Option<SessionId>,
+    /// The one whose outbox will be, once it is known whether the other side counts (XEP-0198), but not later.
+    waits: Option<(SessionId, Instant)>,
     /// XEP-0198: what was heard.
     heard: Option<u32>,
+    /// Its number, where it is used for a pairing.
+    pairing: Option<u64>,
     /// `<starttls/>` is agreed on.
     starttls: bool,
     /// Frames may wait in the reader (or in TLS) that no readiness of the socket will tell of.
     stopped: bool,
     /// Our stanzas flow: [`Stream::run`] may return.
     ready: bool,
-    /// Until when something must be proven.
+    /// Until when something must be proven; until when, once anything has come.
     deadline: Option<Instant>,
+    then: Option<Instant>,
     /// The best that was proven.
     how: Option<Trusted>,
     /// When the other side was last heard, or asked whether it is there.
@@ -223,11 +235,14 @@ impl Stream {
             presented: None,
             pairs: Vec::new(),
             attached: None,
+            waits: None,
             heard: None,
+            pairing: None,
             starttls: false,
             stopped: true,
             ready: false,
             deadline: now.checked_add(patience),
+            then: None,
             how: None,
             last: now,
             asked: false,
@@ -243,9 +258,11 @@ impl Stream {
         }
     }
 
-    /// Gives up sooner than others.
+    /// Gives up sooner than others, and at once on somebody who takes the connection and says nothing.
     pub fn within(&mut self, patience: Duration) {
-        self.deadline = Instant::now().checked_add(patience);
+        let now = Instant::now();
+        self.deadline = now.checked_add(patience.min(MUTE));
+        self.then = now.checked_add(patience);
     }
 
     /// TLS, by STARTTLS or from the start; everything known before it is forgotten.
@@ -260,6 +277,7 @@ impl Stream {
             log::info!("{}: TLS with a server: {why}", self.conn.peer);
             return Err(Over::Dead("TLS could not be agreed on"));
         }
+        self.deadline = self.then.take().or(self.deadline);
         self.presented = tls.presented();
         self.reader = new_reader(&self.shared);
         *self.conn.tls.borrow_mut() = Some(tls);
@@ -331,8 +349,10 @@ impl Stream {
 
     /// When there is something to do if nothing happens.
     fn next_look(&self) -> Option<Instant> {
-        match self.deadline {
+        match self.deadline.or(self.waits.map(|(_, until)| until)) {
             Some(deadline) => Some(deadline),
+            // Whoever was asked has answered, or is gone, in half the time.
+            None if self.asked => self.last.checked_add(self.idle() / 2),
             None if self.attached.is_some() => self.last.checked_add(self.idle()),
             None => None,
         }
@@ -350,8 +370,15 @@ impl Stream {
     /// Nothing came for too long.
     async fn late(&mut self) -> Result<(), Over> {
         if self.deadline.is_some() {
+            if self.then.is_some() {
+                return Err(Over::Dead("somebody takes the connection, and says nothing"));
+            }
             let error = stream::Error::new(Condition::ConnectionTimeout);
             return Err(error.text("nothing was proven in time").into());
+        }
+        if self.waits.is_some() {
+            self.attach(false);
+            return Ok(());
         }
         if self.asked {
             return Err(Over::Dead("it does not answer any more"));
@@ -384,6 +411,7 @@ impl Stream {
             Err(_) => return Err(Over::Dead("the connection is broken")),
         };
         (self.last, self.asked) = (Instant::now(), false);
+        self.deadline = self.then.take().or(self.deadline);
         shared.read.set(shared.read.get().wrapping_add(n as u64));
         let got = wire.get(..n).unwrap_or_default();
         let encrypted = self.conn.tls.borrow().is_some();
@@ -478,7 +506,9 @@ impl Stream {
                             .into());
                     }
                     let judgement = self.s2s.judge(&self.shared, self.presented.as_ref(), &remote);
-                    if let Err(why) = &judgement {
+                    if let Err(why) = &judgement
+                        && !self.shared.pairing.wants(remote.as_str())
+                    {
                         log::info!("{} says that it is {remote}: not trusted, {why}", self.conn.peer);
                         let trouble = format!("it came, and is not trusted, {why}");
                         self.s2s.trouble(&self.shared, &remote, trouble);
@@ -494,11 +524,7 @@ impl Stream {
                 Ask::Ready(ready) => self.is_ready(ready)?,
                 Ask::Managed => {
                     self.heard = Some(0);
-                    if let Some(peer) = self.attached {
-                        // `<enabled/>` goes first: it is not counted, and what comes behind it is.
-                        self.say_to(peer)?;
-                        self.shared.manage(peer);
-                    }
+                    self.attach(true);
                 }
                 Ask::Request => self.settle(),
                 Ask::Acknowledged(h) => {
@@ -510,6 +536,26 @@ impl Stream {
                         return Err(error.app(ns::SM, "handled-count-too-high").into());
                     }
                 }
+                Ask::Pair => {
+                    let peer = self.stranger()?;
+                    let number = *self.pairing.get_or_insert_with(|| self.shared.pairing.number());
+                    match self.shared.pairing.begin(number, &peer) {
+                        Ok(word) => self.out.extend(word),
+                        Err(why) => {
+                            log::debug!("{}: pairing: {why}", self.conn.peer);
+                            return Err(self.said_all());
+                        }
+                    }
+                }
+                Ask::Pairing(word) => {
+                    let peer = self.stranger()?;
+                    let number = *self.pairing.get_or_insert_with(|| self.shared.pairing.number());
+                    self.out.extend(self.shared.pairing.hear(number, &peer, &word).unwrap_or_default());
+                    // Whoever has begun hears one word, and has one more to say.
+                    if matches!(self.half, Half::Out(_)) {
+                        return Err(self.said_all());
+                    }
+                }
                 Ask::Refused => log::info!("{}: a server's login was refused", self.conn.peer),
                 Ask::Answer(verdict) => return Err(Over::Answer(verdict)),
                 Ask::Closed => return Err(Over::Closed),
@@ -517,6 +563,21 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Who is there, as far as a pairing knows: a claim, and a key.
+    fn stranger(&self) -> Result<pairing::Hub, Over> {
+        match (self.half.remote(), &self.presented) {
+            (Some(remote), Some(presented)) => {
+                Ok(pairing::Hub { domain: remote.as_str().into(), pin: presented.pin() })
+            }
+            _ => Err(stream::Error::new(Condition::PolicyViolation).text("no key was shown in TLS").into()),
+        }
+    }
+
+    fn said_all(&mut self) -> Over {
+        self.out.extend_from_slice(b"</stream:stream>");
+        Over::Paired
     }
 
     /// A pair is proven on a stream of theirs, or in their direction of one of ours.
@@ -527,22 +588,32 @@ impl Stream {
         let Some(peer) = self.shared.with_hub(|hub, _| hub.peer(local, remote)) else { return };
         note(&self.shared, proof.remote(), Link::Up, Some(Found::Came), Some(proof.how()), None);
         self.pairs.push((proof.clone(), peer));
-        let wanted = match &self.half {
-            Half::In(half) => half.bidi() && self.attached.is_none(),
-            Half::Out(_) => false,
-        };
-        if wanted && self.shared.attach(peer, &self.conn, &self.out, false) {
+        match &self.half {
+            Half::In(half) if half.bidi() && self.attached.is_none() && self.waits.is_none() => {
+                let patience = if half.may_manage() { UNMANAGED } else { Duration::ZERO };
+                self.waits = Instant::now().checked_add(patience).map(|until| (peer, until));
+                if patience.is_zero() {
+                    self.attach(false);
+                }
+            }
+            // It is there, so perhaps it can be reached, too.
+            _ => self.shared.hear(Input::Sighted { domain: remote }),
+        }
+    }
+
+    /// Their stream carries our stanzas as well. What has waited is not lost with the stream only if the other side
+    /// counts, so whoever may begin to is given the time to say it.
+    fn attach(&mut self, managed: bool) {
+        let Some((peer, _)) = self.waits.take() else { return };
+        if self.shared.attach(peer, &self.conn, &self.out, managed) {
             self.out.clear();
             self.attached = Some(peer);
-        } else {
-            // It is there, so perhaps it can be reached, too.
-            self.shared.hear(Input::Sighted { domain: remote });
         }
     }
 
     /// Something is proven: the time to do it in, and the small cap, were for strangers.
     fn settled(&mut self, remote: &Domain, how: Trusted) {
-        self.deadline = None;
+        (self.deadline, self.then) = (None, None);
         self.how = Some(self.how.map_or(how, |best| if best.rung() > how.rung() { best } else { how }));
         self.place = self.place.take().map(Place::settled);
         self.reader.set_max_bytes(self.shared.limits().stanza_bytes as usize);
@@ -667,7 +738,7 @@ impl Stream {
     pub async fn finish(mut self, over: Over) {
         let remote = self.half.remote().cloned();
         let (why, failure) = match over {
-            Over::Closed | Over::Answer(_) => (None, None),
+            Over::Closed | Over::Answer(_) | Over::Paired => (None, None),
             Over::Dead(why) => (Some(why.to_owned()), None),
             Over::Failed(failure) => (Some(failure.to_string()), Some(failure)),
             Over::Killed(End::Error(error)) => {
@@ -684,13 +755,18 @@ impl Stream {
             Some(why) => log::info!("{}: the stream with {name} is over: {why}", self.conn.peer),
             None => log::debug!("{}: the stream with {name} is over", self.conn.peer),
         }
+        if let Some(number) = self.pairing.take() {
+            self.shared.pairing.lost(number);
+        }
         let mut words = std::mem::take(&mut self.out);
         if let Some(failure) = &failure {
             self.half.fail(failure, &mut words);
         }
         self.s2s.left(&self.conn);
         let broken = why.is_some();
-        if let Some(peer) = self.attached.take() {
+        if let Some(peer) = self.attached.take()
+            && self.conn.session.get() == peer
+        {
             let kind = if broken { Lost::Timeout } else { Lost::Closed };
             let text = why.clone().unwrap_or_else(|| "it was closed".to_owned()).into();
             // A stanza that is half written stays so; nothing can be said behind it.
@@ -718,7 +794,12 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // Only if the task has failed: otherwise it has been done.
         self.s2s.left(&self.conn);
-        if let Some(peer) = self.attached.take() {
+        if let Some(number) = self.pairing.take() {
+            self.shared.pairing.lost(number);
+        }
+        if let Some(peer) = self.attached.take()
+            && self.conn.session.get() == peer
+        {
             let shared = self.shared.clone();
             self.shared.spawn(async move {
                 let text = "its connection has failed here (a bug)".into();

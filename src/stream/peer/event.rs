@@ -18,6 +18,7 @@ use super::dialback::{self, Keys};
 use super::proofs::Verified;
 use crate::jid::Domain;
 use crate::stream::error::Error;
+use crate::stream::pairing;
 use crate::stream::sasl;
 use crate::stream::trust::{Distrust, Trusted};
 use crate::xml;
@@ -128,6 +129,10 @@ pub enum Ask {
     Request,
     /// XEP-0198: `<a/>`; so many of ours it has got.
     Acknowledged(u32),
+    /// Initiating, [`Task::Pair`]: TLS is up and the stream is open; time for the first word of a pairing.
+    Pair,
+    /// A word of a pairing, before anything is proven ([`crate::stream::pairing`]).
+    Pairing(pairing::Message),
     /// Receiving: EXTERNAL was refused, and that is written: go on with the next frame.
     Refused,
     /// Initiating: our stanzas may flow.
@@ -172,6 +177,8 @@ pub enum Task {
         /// Whether theirs may come back on it (XEP-0288).
         bidi: bool,
     },
+    /// To compare keys, and nothing else: whoever is there, nobody is trusted.
+    Pair,
     /// To ask the authoritative server about a key, and nothing else. The pair is that of [`Wanted`].
     Verify {
         /// The stream that the key was shown on.

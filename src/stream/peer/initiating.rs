@@ -9,6 +9,7 @@
 //!      EXTERNAL:  Features ──► Authenticating ──success──► Header ──► Features ──► (Enabling) ──► Linked
 //!      dialback:  Features ──► Called ──valid──► Linked
 //!      verify:    Features ──► Asking ──► Closed
+//!      pairing:   Features ──► Pairing ──► Closed
 //! ```
 
 use super::dialback::{Condition as Failed, Dialback, Pair, Says, Word};
@@ -20,6 +21,7 @@ use crate::stanza;
 use crate::stream::element::Element;
 use crate::stream::error::{Condition, Error};
 use crate::stream::header::{FOOTER, Header, Outgoing, language};
+use crate::stream::pairing;
 use crate::stream::sasl::{self, Mechanism};
 use crate::stream::starttls;
 use crate::stream::trust::{Distrust, Trusted};
@@ -69,6 +71,8 @@ enum State {
     Called(Seen),
     /// The authoritative server's word.
     Asking,
+    /// Words of a pairing, until the driver has enough.
+    Pairing,
     /// `<enabled/>`
     Enabling(Seen),
     /// All that a stream can bring.
@@ -119,7 +123,11 @@ impl Initiating {
         if !matches!(state, State::Idle | State::Handshake) {
             return Err(Failure::Protocol("not the time for TLS"));
         }
-        self.how = Some(judgement.map_err(Failure::Distrust)?);
+        self.how = Some(match (judgement, &self.wanted.task) {
+            // Two people will judge; nothing else is said on this stream.
+            (_, Task::Pair) => Trusted::Dialback,
+            (judgement, _) => judgement.map_err(Failure::Distrust)?,
+        });
         self.scope = Rc::default();
         self.id = None;
         self.write_header(out);
@@ -265,8 +273,10 @@ impl Initiating {
                     }
                     (_, None) => Err(Failure::StarttlsNotOffered),
                     (Login::Before, Some(_)) => self.begin(seen, out),
-                    (Login::After, Some(_)) if self.settings.manage && seen.manage => {
+                    (Login::After, Some(how)) if self.settings.manage && seen.manage => {
                         Writer::new(out).leaf("enable", ns::SM);
+                        // It knows us now, and may begin at once.
+                        self.prove(how);
                         Ok((State::Enabling(seen), None))
                     }
                     (Login::After, Some(how)) => Ok(self.ready(how, true, &seen)),
@@ -320,9 +330,16 @@ impl Initiating {
                 let dialback = Dialback::read(element).ok_or(Failure::Protocol("no dialback"))??;
                 self.dialback(state, dialback, out)
             }
+            ((pairing::NS, name), State::Pairing) => {
+                let message = element.characters().and_then(|text| pairing::Message::read(name, &text));
+                let message = message.ok_or(Failure::Protocol("it does not know how to pair"))?;
+                Ok((State::Pairing, Some(Ask::Pairing(message))))
+            }
             // §8: against our stream's direction only when we have asked for it (XEP-0288; threats D8)
-            ((uri, "iq" | "message" | "presence"), State::Linked) if *uri == *self.scope.default => {
-                Ok((State::Linked, Some(self.proofs.stanza(element)?.map_or(Ask::Dropped, Ask::Stanza))))
+            ((uri, "iq" | "message" | "presence"), state @ (State::Linked | State::Enabling(_)))
+                if *uri == *self.scope.default =>
+            {
+                Ok((state, Some(self.proofs.stanza(element)?.map_or(Ask::Dropped, Ask::Stanza))))
             }
             ((uri, "iq" | "message" | "presence"), _) if *uri == *self.scope.default => {
                 Err(Error::new(Condition::NotAuthorized).into())
@@ -340,6 +357,7 @@ impl Initiating {
                 Pair { from: local, to: remote, id: Some(id) }.key(key, out);
                 return Ok((State::Asking, None));
             }
+            Task::Pair => return Ok((State::Pairing, Some(Ask::Pair))),
             Task::Link { bidi: true } if seen.bidi => {
                 self.bidi = true;
                 Writer::new(out).leaf("bidi", ns::BIDI);
@@ -418,13 +436,17 @@ impl Initiating {
         }
     }
 
-    /// Our stanzas may flow; with XEP-0288 theirs, too. That they come from the domain that we wanted was
-    /// judged before anything was said.
-    fn ready(&mut self, how: Trusted, external: bool, seen: &Seen) -> (State, Option<Ask>) {
+    /// With XEP-0288 their stanzas may come. That they are those of the domain that we wanted was judged before
+    /// anything was said.
+    fn prove(&mut self, how: Trusted) {
         if self.bidi {
-            let Wanted { local, remote, .. } = self.wanted.clone();
-            self.proofs.prove(&local, &remote, how);
+            self.proofs.prove(&self.wanted.local, &self.wanted.remote, how);
         }
+    }
+
+    /// Our stanzas may flow.
+    fn ready(&mut self, how: Trusted, external: bool, seen: &Seen) -> (State, Option<Ask>) {
+        self.prove(how);
         let ready =
             Ready { how, external, managed: self.managed, bidi: self.bidi, max_bytes: seen.max_bytes };
         (State::Linked, Some(Ask::Ready(ready)))

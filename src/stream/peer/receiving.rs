@@ -15,6 +15,7 @@ use crate::jid::Domain;
 use crate::stream::element::Element;
 use crate::stream::error::{Condition, Error};
 use crate::stream::header::{FOOTER, Header, Outgoing, language};
+use crate::stream::pairing;
 use crate::stream::sasl::{self, Dice, Mechanism};
 use crate::stream::starttls;
 use crate::stream::trust::{Distrust, Trusted};
@@ -202,6 +203,11 @@ impl Receiving {
         !self.proofs.is_empty()
     }
 
+    /// Whether [`Ask::Managed`] may come next: it was offered, and is asked for before anything else.
+    pub fn may_manage(&self) -> bool {
+        matches!(&self.state, State::Open(offered) if offered.manage) && !self.managed
+    }
+
     /// What the other side's header declared.
     pub fn scope(&self) -> &Rc<Scope> {
         &self.scope
@@ -343,6 +349,15 @@ impl Receiving {
             ((ns::DIALBACK, _), State::Open(offered)) => {
                 let dialback = Dialback::read(element).ok_or(Condition::UnsupportedStanzaType)??;
                 self.dialback(offered, dialback, out)
+            }
+
+            // two people compare keys; whoever says this has proven nothing, and only claims to be somebody
+            ((pairing::NS, name), State::Open(offered))
+                if self.tls && self.from.is_some() && self.proofs.is_empty() =>
+            {
+                let message = element.characters().and_then(|text| pairing::Message::read(name, &text));
+                let message = message.ok_or(Condition::UnsupportedStanzaType)?;
+                Ok((State::Open(offered), Some(Ask::Pairing(message))))
             }
 
             // §8

@@ -2,14 +2,17 @@
 //! hostile other side may say.
 
 mod hostile;
+mod pairing;
 mod talk;
 
 use super::*;
 use crate::jid::Domain;
 use crate::stream::error::{Condition as Stream, Error};
+use crate::stream::pairing::{Event, Hub, Window};
 use crate::stream::trust::{Ladder, Rung, Trusted, climb};
 use crate::xml::{Caps, Flow, Kind, Reader, Scan};
 use std::rc::Rc;
+use std::time::Duration;
 
 fn domain(text: &str) -> Domain {
     Domain::parse(text).unwrap()
@@ -65,6 +68,8 @@ struct End {
     log: Vec<String>,
     calls: Vec<Callback>,
     ready: Option<Ready>,
+    /// The open pairing, and what its people see; with whom.
+    pairing: Option<(Window, Hub, Option<Event>)>,
     /// What it ended with.
     end: Option<String>,
 }
@@ -82,6 +87,7 @@ impl End {
             log: Vec::new(),
             calls: Vec::new(),
             ready: None,
+            pairing: None,
             end: None,
         }
     }
@@ -200,6 +206,18 @@ impl End {
             Ask::Request => self.log.push("r".into()),
             Ask::Acknowledged(n) => self.log.push(format!("a {n}")),
             Ask::Refused => self.log.push("refused".into()),
+            Ask::Pair => {
+                let (window, peer, _) = self.pairing.as_mut().unwrap();
+                window.initiate(Duration::ZERO, 1, peer).unwrap().write(out);
+            }
+            Ask::Pairing(word) => match &mut self.pairing {
+                Some((window, peer, event)) => {
+                    let heard = window.hear(Duration::ZERO, 1, peer, &word);
+                    heard.reply.iter().for_each(|reply| reply.write(out));
+                    *event = heard.event.or(event.take());
+                }
+                None => crate::stream::pairing::closed().write(out),
+            },
             Ask::Ready(ready) => self.ready = Some(ready),
             Ask::Answer(verdict) => self.end = Some(format!("{verdict:?}")),
             Ask::Closed => self.end = Some("closed".into()),
