@@ -1,6 +1,7 @@
 //! Streams that we open: when, where to, and in which order.
 
-use super::drive::{Half, Over, Stream, lost};
+use super::drive::Stream;
+use super::half::{Half, Over, lost};
 use super::{S2s, jittered, note, permits};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{Lost, SessionId, Unreachable};

@@ -7,6 +7,8 @@
 mod accept;
 mod dial;
 mod drive;
+mod half;
+mod hear;
 
 pub use accept::serve;
 pub use dial::{dial_for_ever, pair};
@@ -48,11 +50,14 @@ pub struct S2s {
     dialling: smol::lock::Semaphore,
     /// Call-backs under way.
     calls: Cell<usize>,
-    /// Streams of ours that wait for the result of their dialback: local, remote, id. By connection.
-    waiting: RefCell<HashMap<*const Conn, (Domain, Domain, Box<str>)>>,
+    /// Streams of ours that wait for the result of their dialback, by connection.
+    waiting: RefCell<HashMap<*const Conn, Waiting>>,
     /// Streams on which a domain is proven, the oldest first.
     streams: RefCell<HashMap<Domain, Vec<Rc<Conn>>>>,
 }
+
+/// Local and remote domain, and the id of the stream.
+type Waiting = (Domain, Domain, Box<str>);
 
 impl S2s {
     /// For a hub that has just been started.
