@@ -107,6 +107,49 @@ fn a_resource_of_the_servers_making() {
     assert_eq!(server.bound.unwrap().1, jid["alice@a.test/".len()..]);
 }
 
+/// XEP-0198 §5
+#[test]
+fn a_lost_stream_goes_on() {
+    let offer = |t: String| t.replace("<bind ", "<sm xmlns='urn:xmpp:sm:3'/><bind ");
+    let resuming = |previd: &str| {
+        let mut client = Client::new(account(), CLEAR);
+        client.stream = client.stream.resuming(previd.into(), 7);
+        client
+    };
+    for thin in [false, true] {
+        let (mut client, mut server) = (resuming("alice's"), World::new(REQUIRED));
+        talk(&mut client, &mut server, offer, thin);
+        assert_eq!(client.ready.as_deref(), Some("resumed 7"), "{:?}", client.failure);
+        assert!(server.bound.is_none());
+    }
+    let (mut client, mut server) = (resuming("bob's"), World::new(REQUIRED));
+    talk(&mut client, &mut server, offer, false);
+    assert_eq!(client.failure, Some(Failure::NotResumed));
+    // The server may be another one by now.
+    let (mut client, mut server) = (resuming("alice's"), World::new(REQUIRED));
+    talk(&mut client, &mut server, |t| t, false);
+    assert_eq!(client.failure, Some(Failure::NotResumed));
+    assert!(!server.asked.contains(&"resume"));
+}
+
+/// XEP-0198 §3, §5: what is refused leaves the way to binding open.
+#[test]
+fn refused_and_then_bound() {
+    let mut world = world::logged_in();
+    for (said, condition) in [
+        ("<enable xmlns='urn:xmpp:sm:3' resume='1'/>", "unexpected-request"),
+        ("<resume xmlns='urn:xmpp:sm:3' previd='x'/>", "bad-request"),
+        ("<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>", "item-not-found"),
+    ] {
+        let answer = world.feed(said);
+        let wanted = format!(
+            "<failed xmlns='urn:xmpp:sm:3'><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
+        );
+        assert_eq!(answer, wanted, "{said}");
+    }
+    assert!(world.feed(world::BIND).contains("alice@a.test/desk"));
+}
+
 #[test]
 fn an_alias_leads_to_the_domain() {
     let jid = stonechat::jid::BareJid::parse("alice@b.test").unwrap();

@@ -379,6 +379,7 @@ async fn close(shared: &Rc<Shared>, data: &Path) {
     for conn in shared.connected() {
         conn.kill(net::ring::end(Condition::SystemShutdown));
     }
+    shared.end_hibernation();
     // A little more than they have, for what they did not take goes to the store then.
     let patience = std::time::Duration::from_secs(shared.limits().close_seconds.saturating_add(1));
     let quiet = async {

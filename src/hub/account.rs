@@ -1,6 +1,7 @@
 //! What the hub holds of an account, and of each of its sessions.
 
-use super::talk::SessionId;
+use super::Hub;
+use super::talk::{SessionId, Sink};
 use crate::jid::{BareJid, FullJid};
 use crate::store::change::{AccountId, Item, Loaded, Subscription};
 use std::collections::{BTreeMap, VecDeque};
@@ -98,11 +99,16 @@ pub struct Session {
     pub parked: u32,
     /// Messages for it wait in the store: what comes now stands behind them (RFC 6120 §10.1).
     pub behind: bool,
+    /// It has lost its connection, and may come back with another (XEP-0198 §5).
+    pub lost: bool,
     /// A new password of its user's is being made into keys, which is a worker's time (XEP-0077).
     pub rekeying: bool,
     /// What it has sent to peers that have not taken it yet, and the answers that wait for that.
     pub(super) away: Option<Box<Away>>,
 }
+
+/// An answer, or what else may only happen then.
+pub(super) type Owed = Box<dyn FnOnce(&mut Hub, &mut dyn Sink)>;
 
 /// See [`Session::away`].
 #[derive(Default)]
@@ -110,7 +116,7 @@ pub(super) struct Away {
     /// How many stanzas are with which peers.
     pub(super) peers: Vec<(SessionId, u32)>,
     /// Answers in the order they were asked for: a number, the answer, and whether it may go.
-    pub(super) owed: VecDeque<(u64, Vec<u8>, bool)>,
+    pub(super) owed: VecDeque<(u64, Owed, bool)>,
     /// The number of the next.
     pub(super) next: u64,
 }

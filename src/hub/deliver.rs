@@ -296,7 +296,7 @@ impl Hub {
         self.forged(stanza, account, &mut cut);
         // Nearly every message is for one session that is all ears: it is stamped where it goes.
         if let [target] = targets
-            && self.session(*target).is_some_and(|s| !s.behind)
+            && self.session(*target).is_some_and(|s| !s.behind && !s.lost)
             && self.carbon_copies(origin, place, 1) == (None, false)
             && let Some(out) = sink.outbox(*target)
         {
@@ -307,8 +307,12 @@ impl Hub {
         }
         self.stamp_message(&mut packet, origin, to.as_str(), account, stanza, &cut, &id);
         let (mut taken, mut waits) = (0, false);
+        // What waits in memory is lost with us, so it is only there for whom others have read it.
+        let absent = |s: &Session| s.lost && s.priority() >= Some(0);
+        let absent = targets.iter().all(|t| self.session(*t).is_some_and(absent))
+            && !matches!(&*stanza.type_(), "error" | "groupchat");
         for target in targets {
-            if self.stands_behind(*target, place, stanza) {
+            if absent || self.stands_behind(*target, place, stanza) {
                 waits = true;
             } else if let Some(out) = sink.outbox(*target) {
                 out.extend_from_slice(&packet);
@@ -325,7 +329,7 @@ impl Hub {
             // Every reader of it is too slow or just gone, or one has others to read before: it is
             // kept, or comes back.
             let kept = self.put_aside(sink, origin, to, stanza, place, &id);
-            for target in targets.iter().filter(|_| kept && !waits) {
+            for target in targets.iter().filter(|_| kept && (absent || !waits)) {
                 // It is read out when they are drained.
                 self.behind(*target, self.session(*target).is_some_and(|s| s.priority() >= Some(0)));
             }

@@ -61,6 +61,8 @@ limits! {
     close_seconds: 5, Size, "seconds", "to wait for the peer's </stream> after ours";
     stall_seconds: 60, Size, "seconds", "a reader that takes nothing for so long is cut off";
     outbox_bytes: 1_048_576, Size, "bytes", "waiting for one slow reader; four full-size stanzas";
+    resume_seconds: 300, Count, "seconds", "a lost connection may be resumed (XEP-0198) for so long: a lift, a tunnel, a router's restart; 0 is off";
+    hibernated: 1_000, Count, "sessions", "lost and not resumed yet, all at once; a quarter of outbox-bytes may come for each, and the oldest goes";
     connections: 20_000, Count, "connections", "all at once; the limit of open files lowers it further";
     connections_per_address: 256, Count, "connections", "a gateway or a Node-RED with many devices fits, one host can't take all";
     unauthenticated: 1_000, Count, "connections", "not yet logged in, all at once";
@@ -107,6 +109,9 @@ pub mod fixed {
     /// Bytes that wait for a reader and go out even from inside routing, as long as its socket takes them:
     /// otherwise a busy turn would look like a slow reader. A quarter of `outbox-bytes`.
     pub const EARLY_WRITE: usize = 256 * 1024;
+    /// What may wait for a session that has lost its connection, as a part of `outbox-bytes`: most of it waits on
+    /// disk, and there may be `hibernated` of them.
+    pub const LOST_SHARE: usize = 4;
     /// Empty write buffers kept for the next turn; more than 64 readers in one turn are a burst.
     pub const POOL: usize = 64;
     /// The largest write buffer that is worth keeping.

@@ -171,6 +171,11 @@ impl Hub {
             Input::Bind { ticket, account, resource, lang } => {
                 self.bind(sink, ticket, account, resource, lang)
             }
+            Input::Lost { session } => self.lost(session, true),
+            Input::Back { session } => {
+                self.lost(session, false);
+                self.fetch_offline(sink, session);
+            }
             Input::Drained { session } => match session.peer_place() {
                 Some(_) => self.fetch_forward(sink, session),
                 None => self.fetch_offline(sink, session),
@@ -380,30 +385,39 @@ impl Hub {
     /// Sends an answer, but not before everything that the session sent earlier is on disk: an
     /// answer then tells a client that all before it is safe.
     pub fn send_after_pending(&mut self, sink: &mut dyn Sink, to: SessionId, packet: Vec<u8>) {
-        let under_way = match self.peer_at(to) {
+        self.after_pending(sink, to, move |hub, sink| {
+            hub.send(sink, to, &packet);
+        });
+    }
+
+    /// Does something once everything that the session sent earlier is on disk.
+    pub fn after_pending(
+        &mut self,
+        sink: &mut dyn Sink,
+        session: SessionId,
+        then: impl FnOnce(&mut Hub, &mut dyn Sink) + 'static,
+    ) {
+        let under_way = match self.peer_at(session) {
             Some(peer) => (peer.pending, peer.pending),
-            None => self.session(to).map_or((0, 0), |s| (s.pending, s.parked)),
+            None => self.session(session).map_or((0, 0), |s| (s.pending, s.parked)),
         };
-        if let Some(away) = self.session_mut(to).and_then(|s| s.away.as_deref_mut()) {
+        if let Some(away) = self.session_mut(session).and_then(|s| s.away.as_deref_mut()) {
             let ticket = away.next;
             away.next = away.next.wrapping_add(1);
-            away.owed.push_back((ticket, packet, false));
+            away.owed.push_back((ticket, Box::new(then), false));
             let peers = away.peers.iter().map(|(peer, _)| *peer).collect();
-            return self.settle(sink, to, peers, ticket);
+            return self.settle(sink, session, peers, ticket);
         }
         if under_way == (0, 0) {
-            self.send(sink, to, &packet);
-            return;
+            return then(self, sink);
         }
         let parked = under_way.1 > 0;
-        self.after_jobs(sink, to, move |hub, sink| {
+        self.after_jobs(sink, session, move |hub, sink| {
             // What was parked goes to the store once its account is read: behind that, then.
-            if parked && hub.pending(to).is_some_and(|pending| *pending > 0) {
-                hub.after_jobs(sink, to, move |hub, sink| {
-                    hub.send(sink, to, &packet);
-                });
+            if parked && hub.pending(session).is_some_and(|pending| *pending > 0) {
+                hub.after_jobs(sink, session, then);
             } else {
-                hub.send(sink, to, &packet);
+                then(hub, sink);
             }
         });
     }
@@ -421,13 +435,13 @@ impl Hub {
             }
             let mut due = Vec::new();
             while away.owed.front().is_some_and(|(.., may_go)| *may_go) {
-                due.extend(away.owed.pop_front().map(|(_, packet, _)| packet));
+                due.extend(away.owed.pop_front().map(|(_, then, _)| then));
             }
             if let Some(session) = hub.session_mut(to) {
                 session.at_peers(SessionId::NONE, -1);
             }
-            for packet in due {
-                hub.send(sink, to, &packet);
+            for then in due {
+                then(hub, sink);
             }
         });
     }

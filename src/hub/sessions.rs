@@ -55,7 +55,12 @@ impl Hub {
                 sink.close(old, stream::Error::new(stream::Condition::Conflict));
             }
             None if account.sessions.len() as u64 >= self.limits.resources_per_account => {
-                return sink.bound(ticket, Err(Condition::ResourceConstraint.into()));
+                let lost = |id: &&SessionId| self.session(**id).is_some_and(|s| s.lost);
+                let Some(old) = account.sessions.iter().find(lost).copied() else {
+                    return sink.bound(ticket, Err(Condition::ResourceConstraint.into()));
+                };
+                self.closed(sink, old);
+                sink.close(old, stream::Error::new(stream::Condition::ResourceConstraint));
             }
             None => {}
         }
@@ -82,6 +87,7 @@ impl Hub {
             pending: 0,
             parked: 0,
             behind: false,
+            lost: false,
             rekeying: false,
             away: None,
         }));
@@ -92,6 +98,13 @@ impl Hub {
             account.sessions.push(id);
         }
         sink.bound(ticket, Ok((id, &jid)));
+    }
+
+    /// A session has lost its connection, or is back on another (XEP-0198 §5). Its presence stays.
+    pub(super) fn lost(&mut self, id: SessionId, lost: bool) {
+        if let Some(session) = self.session_mut(id) {
+            session.lost = lost;
+        }
     }
 
     /// A session has ended (RFC 6121 §4.5.2: unavailable on any kind of disconnect).

@@ -104,6 +104,16 @@ pub enum Input<'a> {
         /// As it was written.
         stanza: &'a Stanza<'a>,
     },
+    /// A session has lost its connection, and may get another (XEP-0198 §5).
+    Lost {
+        /// Which.
+        session: SessionId,
+    },
+    /// It has got one.
+    Back {
+        /// Which.
+        session: SessionId,
+    },
     /// A session is gone, however that came about.
     Closed {
         /// Which.

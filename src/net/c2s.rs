@@ -4,9 +4,10 @@
 use super::drive::Drive;
 use super::outbox::{Conn, End, Outbox};
 use super::reactor::{Sleep, Socket, Wait};
+use super::resume::NotResumed;
 use super::ring::{Scratch, Shared};
 use super::tls::{self, Tls};
-use crate::hub::talk::SessionId;
+use crate::hub::talk::{Input, SessionId};
 use crate::store::change::{Answer, Ask as StoreAsk};
 use crate::stream::{self, Ask, Condition, Receiving, Security, sasl};
 use crate::xml::{Flow, Kind, Reader, Scope};
@@ -123,7 +124,11 @@ pub async fn serve(shared: Rc<Shared>, io: Socket<TcpStream>, peer: SocketAddr, 
     drop(early);
     if let Some((reader, scope)) = negotiated {
         let drive = Drive::new(shared.clone(), conn, reader, scope);
+        let back = drive.is_managed().then(|| drive.session());
         shared.spawn_small(Session { drive, place: Some(place.settled()), parting });
+        if let Some(session) = back {
+            shared.hear(Input::Back { session });
+        }
     }
 }
 
@@ -140,11 +145,20 @@ impl Future for Session {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let end = ready!(Pin::new(&mut self.drive).poll(cx));
         let (shared, conn) = (self.parting.shared.clone(), self.parting.conn.clone());
-        let (outbox, place) = (shared.part(&conn), self.place.take());
+        let place = self.place.take();
+        // Lost is not closed (XEP-0198 §5).
+        let stays = matches!(end, End::Dead) && shared.hibernate(&conn);
+        let outbox = if stays { None } else { shared.part(&conn) };
         shared.clone().spawn(async move {
             if let Some(mut outbox) = outbox {
                 last_words(&shared, &conn, &mut outbox, end).await;
                 shared.give_back(outbox);
+            } else if let End::Error(error) = end {
+                // Another connection has its outbox.
+                let mut words = Vec::new();
+                error.write(&mut words);
+                words.extend_from_slice(b"</stream:stream>");
+                goodbye(&shared, &conn, conn.write_all(&words)).await;
             }
             // Whoever still waits for the socket need wait no longer.
             let _ = conn.io.get_ref().shutdown(Shutdown::Both);
@@ -283,8 +297,7 @@ impl Negotiation {
     async fn run(mut self) -> Option<(Reader, Scope)> {
         match self.negotiate().await {
             Ok(()) => {
-                let session = self.conn.session.get();
-                self.shared.release(session, &self.out);
+                self.shared.release(&self.conn, &self.out);
                 self.reader.set_max_bytes(self.shared.limits().stanza_bytes as usize);
                 Some((self.reader, self.receiving.established().scope))
             }
@@ -336,6 +349,22 @@ impl Negotiation {
                                 return Ok(());
                             }
                             Err(error) => self.receiving.bind_refused(error, &mut self.out),
+                        }
+                    }
+                    Ask::Resume { account, previd, h } => {
+                        let jid = account.jid();
+                        match self.shared.resume(&self.conn, jid, &previd, h).await {
+                            Ok(resumed) => {
+                                let local = jid.local().unwrap_or("");
+                                self.shared.throttle.borrow_mut().succeeded(self.conn.peer.ip(), local);
+                                self.receiving.resumed(resumed.h, &mut self.out);
+                                log::info!("{} is {jid} again", self.conn.peer);
+                                return Ok(());
+                            }
+                            Err(NotResumed::NotFound) => self.receiving.resume_refused(&mut self.out),
+                            Err(NotResumed::TooHigh(counts)) => {
+                                return Err(stream::Error::from(counts).into());
+                            }
                         }
                     }
                     question => next = self.look_up(question).await?,

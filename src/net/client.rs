@@ -17,6 +17,7 @@ mod event;
 mod negotiate;
 mod options;
 mod register;
+mod revive;
 mod session;
 pub mod wait;
 mod wire;
@@ -38,7 +39,7 @@ use std::time::Instant;
 impl Session {
     /// Finds the server, connects, logs in. No presence is sent: [`Session::present`] does that.
     pub async fn connect(options: &Options) -> Result<Session, Error> {
-        arrive(options, Goal::Login).await.map(|arrived| arrived.session)
+        arrive(options, &Goal::Login).await.map(|arrived| arrived.session)
     }
 }
 

@@ -4,9 +4,11 @@ use super::outbox::{Conn, End};
 use super::ring::{Scratch, Shared};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{Input, Now, SessionId};
-use crate::stanza::Stanza;
+use crate::stanza::{self, Stanza};
+use crate::stream::management::{self, Nonza};
 use crate::stream::{self, Condition};
 use crate::xml::{self, Caps, Flow, Kind, Ns, Reader, Scan, Scope, scan};
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{ErrorKind, Read};
 use std::pin::Pin;
@@ -21,6 +23,8 @@ pub struct Drive {
     reader: Reader,
     /// What the client declared on its stream header, if it is anything but the usual.
     scope: Option<Box<Scope>>,
+    /// With stream management, the count of what was heard (XEP-0198 §4).
+    heard: Option<Rc<Cell<u32>>>,
     /// Frames may wait in the reader (or in TLS) that no readiness of the socket will tell of: what
     /// negotiation read too much, or what came when the store was behind.
     stopped: bool,
@@ -44,7 +48,18 @@ impl Drive {
         let session = conn.session.get();
         let plain = scope.prefixes.iter().all(|(p, uri)| &**p == "stream" && &**uri == xml::ns::STREAM);
         let scope = (!plain).then(|| Box::new(scope));
-        Drive { shared, conn, session, reader, scope, stopped: true }
+        let heard = shared.inbound(session);
+        Drive { shared, conn, session, reader, scope, heard, stopped: true }
+    }
+
+    /// Whether the stream was managed before: it was resumed, then.
+    pub fn is_managed(&self) -> bool {
+        self.heard.is_some()
+    }
+
+    /// Whose stream it is.
+    pub fn session(&self) -> SessionId {
+        self.session
     }
 
     /// Takes bytes of the stream. `Some`: it has to end.
@@ -53,7 +68,7 @@ impl Drive {
         let usual = shared.scope.clone();
         let scope = self.scope.as_deref().unwrap_or(&usual);
         let (caps, now) = (shared.caps.get(), shared.now());
-        let (conn, mut stopped) = (&self.conn, false);
+        let (conn, heard, mut stopped) = (&self.conn, &mut self.heard, false);
         let outcome = self.reader.feed(bytes, |kind, frame| {
             match kind {
                 Kind::Keepalive => {}
@@ -61,7 +76,7 @@ impl Drive {
                 // A stream is restarted only by SASL and STARTTLS (RFC 6120 §4.3.3).
                 Kind::Header => return Err(Halt::Error(stream::Error::new(Condition::BadFormat))),
                 Kind::Element => {
-                    element(shared, session, now, frame, scan, scope, &caps)?;
+                    element(shared, session, now, frame, scan, scope, &caps, heard)?;
                 }
             }
             // The hub may have ended the session over what it has just heard.
@@ -143,7 +158,8 @@ impl Drive {
                 return Some(end);
             }
             if got.closed {
-                return Some(End::Closed);
+                // Some end TLS in order when all that they have lost is their network.
+                return Some(if self.heard.is_some() { End::Dead } else { End::Closed });
             }
             if wire.is_empty() && !got.more {
                 return None;
@@ -153,6 +169,7 @@ impl Drive {
 }
 
 /// One first-level element of a bound stream: judged in full, then heard.
+#[allow(clippy::too_many_arguments)] // what a frame is judged by
 fn element(
     shared: &Rc<Shared>,
     session: SessionId,
@@ -161,15 +178,16 @@ fn element(
     scan: &mut Scan,
     scope: &Scope,
     caps: &Caps,
+    heard: &mut Option<Rc<Cell<u32>>>,
 ) -> Result<(), Halt> {
     let text = scan.element(frame, scope, caps)?;
     if scan.outer != 0 {
         // It uses prefixes of its stream header, which mean nothing elsewhere: written in.
         let mut own = Vec::with_capacity(text.len() + 128);
         scan::redeclare(text, scan, scope, &mut own);
-        return element_of(shared, session, now, scan.element(&own, &Scope::default(), caps)?, scan);
+        return element_of(shared, session, now, scan.element(&own, &Scope::default(), caps)?, scan, heard);
     }
-    element_of(shared, session, now, text, scan)
+    element_of(shared, session, now, text, scan, heard)
 }
 
 fn element_of(
@@ -178,6 +196,7 @@ fn element_of(
     now: Now,
     text: &str,
     scan: &Scan,
+    heard: &mut Option<Rc<Cell<u32>>>,
 ) -> Result<(), Halt> {
     // RFC 6120 §4.9.3.10: on this stream the content namespace is jabber:client.
     if let Ns::Literal(uri) = scan.ns
@@ -188,10 +207,43 @@ fn element_of(
     match Stanza::new(text, scan) {
         Some(stanza) => {
             shared.hear_at(now, Input::Stanza { from: session, stanza: &stanza });
+            if let Some(heard) = heard {
+                heard.set(heard.get().wrapping_add(1));
+            }
             Ok(())
         }
-        None => Err(Halt::Error(stream::Error::new(Condition::UnsupportedStanzaType))),
+        None => manage(shared, session, text, scan, heard),
     }
+}
+
+/// What is said beside stanzas (XEP-0198).
+fn manage(
+    shared: &Rc<Shared>,
+    session: SessionId,
+    text: &str,
+    scan: &Scan,
+    heard: &mut Option<Rc<Cell<u32>>>,
+) -> Result<(), Halt> {
+    let mut answer = Vec::new();
+    match (Nonza::read(text, scan, &Scope::default()), &heard) {
+        (Some(Nonza::Enable { resume }), None) => {
+            *heard = shared.enable(session, resume);
+            return Ok(());
+        }
+        // §4: what was heard before this is ours to answer for.
+        (Some(Nonza::Request), Some(heard)) => management::ack(heard.get(), &mut answer),
+        (Some(Nonza::Ack { h }), Some(_)) => {
+            return shared.acknowledge(session, h).map_err(|counts| Halt::Error(counts.into()));
+        }
+        // §3: once, and before there are stanzas to count
+        (Some(Nonza::Enable { .. } | Nonza::Resume { .. }), _) => {
+            management::failed(stanza::Condition::UnexpectedRequest, &mut answer);
+        }
+        (Some(Nonza::Malformed), Some(_)) => return Err(Halt::Error(Condition::BadFormat.into())),
+        _ => return Err(Halt::Error(Condition::UnsupportedStanzaType.into())),
+    }
+    shared.with_hub(|hub, mouth| hub.send_after_pending(mouth, session, answer));
+    Ok(())
 }
 
 impl Future for Drive {

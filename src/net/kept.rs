@@ -3,21 +3,13 @@
 
 use super::outbox::each_stanza;
 use crate::hub::talk::Taken;
+use crate::stream::management::{self, TooHigh};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// So often a stanza that was not acknowledged is sent again; who still does not take it will not (threats A9).
 const TRIES: u8 = 3;
-
-/// The other side acknowledges what was never sent (XEP-0198 §4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooHigh {
-    /// What it says that it has handled.
-    pub h: u32,
-    /// What it was sent.
-    pub send_count: u32,
-}
 
 /// The bookkeeping of an outbox whose stanzas are acknowledged. All places are in the outbox's bytes.
 #[derive(Default)]
@@ -99,7 +91,7 @@ impl Kept {
         self.walk(bytes);
         if !self.asked && !self.lengths.is_empty() {
             self.asked = true;
-            bytes.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
+            management::request(bytes);
         }
     }
 

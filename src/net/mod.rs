@@ -17,6 +17,7 @@ pub mod pairing;
 pub mod peers;
 pub mod reactor;
 mod register;
+mod resume;
 pub mod ring;
 pub mod s2s;
 pub mod tls;

@@ -1,13 +1,14 @@
 //! One connection as everybody but its reader sees it: a socket, perhaps TLS, and what waits to be
 //! written. Nothing is ever written from inside routing; the flusher does it once per turn.
 
-use super::kept::{Kept, TooHigh, is_stanza};
+use super::kept::{Kept, is_stanza};
 use super::reactor::{Socket, Wait};
 use super::tls::Tls;
 use crate::hub::limits::fixed;
 use crate::hub::talk::{SessionId, Taken};
 use crate::jid::FullJid;
 use crate::stream;
+use crate::stream::management::TooHigh;
 use crate::xml::{Frame, Framer};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -227,7 +228,8 @@ impl Outbox {
         if self.bytes.len() - self.sent >= fixed::EARLY_WRITE && !self.blocked && !self.held {
             let _ = self.push(pool); // an error shows at the next visit as well
         }
-        self.waits() >= bound
+        let lost = self.conn.is_none() && self.jid.is_some();
+        self.waits() >= if lost { bound / fixed::LOST_SHARE } else { bound }
     }
 
     /// The buffer to append to, unless `bound` bytes wait already. True with it: the connection
@@ -322,7 +324,8 @@ impl Outbox {
     pub fn acknowledge(&mut self, h: u32, pool: &mut Pool, due: &mut Vec<Taken>) -> Result<bool, TooHigh> {
         let Some(kept) = &mut self.kept else { return Ok(false) };
         let news = kept.acknowledge(h, &self.bytes, self.sent, due)?;
-        let more = news > 0 && !kept.is_empty();
+        // Who has handled nothing new is asked again only if others wait for it, or it would be asked for ever.
+        let more = !kept.is_empty() && (news > 0 || self.refused);
         self.let_go(pool);
         let visit = more && !(self.dirty || self.blocked || self.held);
         self.dirty |= visit;
@@ -528,3 +531,6 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

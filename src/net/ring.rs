@@ -2,12 +2,12 @@
 //! the store. All that is shared between tasks stands in [`Shared`]; no task holds a borrow of it
 //! across an await.
 
-pub use super::kept::TooHigh;
 use super::mdns::Sightings;
 use super::outbox::{Conn, End, Flushed, Outbox, Pool, each_stanza};
 use super::pairing::Pairing;
 use super::peers::Peers;
 use super::reactor::{Reactor, Wait};
+use super::resume::Resumable;
 use super::s2s::S2s;
 use super::tls::ServerTls;
 use super::work::Workers;
@@ -15,10 +15,11 @@ use crate::hub::limits::{Limits, fixed};
 use crate::hub::talk::{Derived, Input, Now, Password, SessionId, Sink, Taken, Then, Unreachable};
 use crate::hub::throttle::Throttle;
 use crate::hub::{Hub, Names};
-use crate::jid::FullJid;
+use crate::jid::{BareJid, FullJid};
 use crate::stanza::{self, Stanza};
 use crate::store::Store;
 use crate::store::change::{Answer, Ask, Change, Job, Keys};
+use crate::stream::management::TooHigh;
 use crate::stream::{self, Condition, Secret, sasl};
 use crate::xml::{Caps, Scan, Scope, ns};
 use smol::LocalExecutor;
@@ -114,6 +115,8 @@ pub struct Shared {
     pub scope: Rc<Scope>,
     /// The caps on one stanza.
     pub caps: Cell<Caps>,
+    /// Sessions that may be resumed.
+    pub(super) resumable: RefCell<Resumable>,
     /// Bytes read from clients.
     pub read: Cell<u64>,
     limits: RefCell<Rc<Limits>>,
@@ -209,6 +212,7 @@ impl Shared {
             connections: RefCell::default(),
             scope: Rc::new(usual_scope()),
             caps: Cell::new(caps(&limits)),
+            resumable: RefCell::default(),
             read: Cell::default(),
             limits: RefCell::new(Rc::new(limits)),
             done,
@@ -312,7 +316,7 @@ impl Shared {
     }
 
     /// Lets run what has waited for bytes to be taken.
-    fn run(self: &Rc<Self>, due: Vec<Taken>) {
+    pub(super) fn run(self: &Rc<Self>, due: Vec<Taken>) {
         for then in due {
             self.with_hub(|hub, mouth| then(hub, mouth, true));
         }
@@ -338,7 +342,7 @@ impl Shared {
     pub async fn bind(
         self: &Rc<Self>,
         conn: &Rc<Conn>,
-        account: &crate::jid::BareJid,
+        account: &BareJid,
         resource: &str,
         lang: Option<&str>,
     ) -> Bound {
@@ -355,11 +359,29 @@ impl Shared {
     }
 
     /// Negotiation is done: `first` goes out, then what has come for the session meanwhile.
-    pub fn release(&self, session: SessionId, first: &[u8]) {
+    pub fn release(&self, conn: &Rc<Conn>, first: &[u8]) {
+        let session = conn.session.get();
         if let Some(outbox) = self.ring.borrow_mut().outbox(session) {
-            outbox.release(first);
+            outbox.attach(conn.clone(), first);
             self.mark(session);
         }
+    }
+
+    /// With the outbox of a session, if it has one.
+    pub(super) fn with_outbox<R>(&self, id: SessionId, with: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
+        self.ring.borrow_mut().outbox(id).map(with)
+    }
+
+    /// Takes the outbox of a session out of the table.
+    pub(super) fn take_outbox(&self, id: SessionId) -> Option<Outbox> {
+        let mut ring = self.ring.borrow_mut();
+        ring.outbox(id).filter(|_| id.peer_place().is_none())?;
+        ring.boxes.get_mut(id.index as usize)?.take().map(|(_, outbox)| outbox)
+    }
+
+    /// Whether the session is one of that account's.
+    pub(super) fn is_session_of(&self, id: SessionId, account: &BareJid) -> bool {
+        self.hub.borrow().session(id).is_some_and(|s| s.jid.bare() == account.as_str())
     }
 
     /// The session's connection is going: takes it out of the tables, tells the hub, and returns
@@ -368,13 +390,7 @@ impl Shared {
         let session = conn.session.replace(SessionId::NONE);
         let priority = self.hub.borrow().session(session).and_then(|s| s.priority());
         self.hear(Input::Closed { session });
-        let mut ring = self.ring.borrow_mut();
-        let mut outbox = match ring.boxes.get_mut(session.index as usize) {
-            Some(slot) if slot.as_ref().is_some_and(|(g, _)| *g == session.generation) => {
-                slot.take().map(|(_, outbox)| outbox)
-            }
-            _ => conn.left.take().map(|outbox| *outbox),
-        };
+        let mut outbox = self.take_outbox(session).or_else(|| conn.left.take().map(|outbox| *outbox));
         if let Some(outbox) = &mut outbox {
             outbox.priority = priority;
         }
@@ -395,6 +411,9 @@ impl Shared {
     /// What a session that is gone was never sent goes back to the hub, which finds it another way
     /// (RFC 6121 §8.5.3.2.1), so that a connection that dies takes no message with it.
     pub fn give_back(self: &Rc<Self>, mut outbox: Outbox) {
+        if let Some(id) = outbox.kept().and_then(|kept| kept.id) {
+            self.resumable.borrow_mut().forget(id);
+        }
         let (unsent, waiting) = outbox.give_up();
         if let Some(jid) = &outbox.jid {
             self.unsent(jid, outbox.priority, &unsent);
@@ -471,6 +490,11 @@ impl Shared {
         self.wake_behind();
         outbox.conn = conn;
         Some(outbox)
+    }
+
+    /// Whether there is a stream to a peer.
+    pub fn is_linked(&self, peer: SessionId) -> bool {
+        self.ring.borrow_mut().outbox(peer).is_some_and(|outbox| outbox.conn.is_some())
     }
 
     /// Whether a peer has been sent all that there was.
@@ -736,6 +760,10 @@ impl Sink for Mouth<'_> {
         if let Some(outbox) = self.ring.outbox(to)
             && outbox.is_full(bound, &mut self.shared.pool.borrow_mut())
         {
+            if outbox.conn.is_none() && to.peer_place().is_none() {
+                let shared = self.shared.clone();
+                self.shared.spawn(async move { shared.expire(to) });
+            }
             outbox.kill(end(Condition::ResourceConstraint));
             return None;
         }
@@ -753,10 +781,13 @@ impl Sink for Mouth<'_> {
     }
 
     fn taken(&mut self, by: SessionId, then: Taken) {
-        let Some(outbox) = self.ring.outbox(by) else { return };
-        if let Some(then) = outbox.when_taken(then) {
-            // Already so: but not from inside the hub.
-            let (number, done) = self.wait(Box::new(move |hub, sink, _| then(hub, sink, true)));
+        let waits = match self.ring.outbox(by) {
+            Some(outbox) => outbox.when_taken(then).map(|then| (then, true)),
+            None => Some((then, false)),
+        };
+        if let Some((then, taken)) = waits {
+            // Already so, or never to be: but not from inside the hub.
+            let (number, done) = self.wait(Box::new(move |hub, sink, _| then(hub, sink, taken)));
             let _ = done.try_send((number, Done::Answer(Answer::Nothing)));
         }
     }
@@ -791,10 +822,9 @@ impl Sink for Mouth<'_> {
             }
             if let Some(slot) = self.ring.boxes.get_mut(index)
                 && let Some((_, old)) = slot.replace((session.generation, Outbox::new(conn, jid.clone())))
+                && let Some(conn) = old.conn.clone()
             {
-                if let Some(conn) = old.conn.clone() {
-                    *conn.left.borrow_mut() = Some(Box::new(old));
-                }
+                *conn.left.borrow_mut() = Some(Box::new(old));
             }
             (session, jid.clone())
         });
@@ -810,8 +840,15 @@ impl Sink for Mouth<'_> {
     }
 
     fn close(&mut self, session: SessionId, error: stream::Error) {
-        if let Some(outbox) = self.ring.outbox(session) {
-            outbox.kill(End::Error(error));
+        let Some(outbox) = self.ring.outbox(session) else { return };
+        if outbox.conn.is_some() || session.peer_place().is_some() {
+            return outbox.kill(End::Error(error));
+        }
+        // It waits to be resumed: there is nobody to tell.
+        let left = self.ring.boxes.get_mut(session.index as usize).and_then(Option::take);
+        if let Some((_, outbox)) = left {
+            let shared = self.shared.clone();
+            self.shared.spawn(async move { shared.give_back(outbox) });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Stream errors (RFC 6120 §4.9): what ends a stream, by name.
 
+use super::management::TooHigh;
 use crate::stanza::{self, Node};
 use crate::xml::{self, Cap, Writer, ns};
 use std::borrow::Cow;
@@ -69,6 +70,8 @@ pub struct Error {
     pub text: Option<Cow<'static, str>>,
     /// An application-specific condition (§4.9.4): namespace and name.
     pub app: Option<(&'static str, &'static str)>,
+    /// XEP-0198 §4: more was acknowledged than was sent.
+    pub counts: Option<TooHigh>,
     /// Where to go instead, for [`Condition::SeeOtherHost`].
     pub host: Option<Box<str>>,
 }
@@ -79,7 +82,7 @@ const STANZA_TOO_BIG: (&str, &str) = (ns::ERRORS, "stanza-too-big");
 impl Error {
     /// The condition and nothing else.
     pub const fn new(condition: Condition) -> Error {
-        Error { condition, text: None, app: None, host: None }
+        Error { condition, text: None, app: None, counts: None, host: None }
     }
 
     /// With a line for a person.
@@ -107,6 +110,10 @@ impl Error {
         }
         if let Some((ns, name)) = self.app {
             w.leaf(name, ns);
+        }
+        if let Some(TooHigh { h, send_count }) = self.counts {
+            w.start("handled-count-too-high").ns(ns::SM);
+            w.attr("h", &h.to_string()).attr("send-count", &send_count.to_string()).end();
         }
     }
 

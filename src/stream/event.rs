@@ -149,6 +149,16 @@ pub enum Ask {
         /// In normal form; of our own making if the client has asked for none.
         resource: Box<str>,
     },
+    /// The client wants to go on with a stream that was lost (XEP-0198 §5). Then `resumed()` or
+    /// `resume_refused()`.
+    Resume {
+        /// Whose it must have been.
+        account: Authenticated,
+        /// What it calls the stream.
+        previd: Box<str>,
+        /// The stanzas that it has handled on it.
+        h: u32,
+    },
     /// The footers are exchanged: send what is written, and close.
     Closed,
 }
@@ -214,6 +224,11 @@ pub enum Need {
         /// The features offered after login: namespace and name.
         features: Vec<(Box<str>, Box<str>)>,
     },
+    /// Logged in, and the lost stream goes on (XEP-0198 §5).
+    Resumed {
+        /// The stanzas that the server has handled on it.
+        h: u32,
+    },
     /// The server has closed the stream: send what is written, and close.
     Closed,
 }
@@ -273,6 +288,8 @@ pub enum Failure {
     Broken(Error),
     /// RFC 6120 §7.7.2
     Bind(stanza::Condition),
+    /// XEP-0198 §5: the server does not know the lost stream any more.
+    NotResumed,
     /// The server does not follow the RFC.
     Protocol(&'static str),
 }
@@ -360,6 +377,7 @@ impl fmt::Display for Failure {
             Failure::Bind(condition) => {
                 write!(f, "the server refuses the resource ({}): choose another", condition.name())
             }
+            Failure::NotResumed => f.write_str("the server has given up the session: log in anew"),
             Failure::Protocol(what) => write!(f, "the server does not speak XMPP as it should: {what}"),
         }
     }

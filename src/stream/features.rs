@@ -213,6 +213,8 @@ pub(super) struct Seen {
     pub invitations: bool,
     /// §7
     pub bind: bool,
+    /// XEP-0198
+    pub management: bool,
     /// RFC 3921 §3, and the server insists on it.
     pub session: bool,
     /// All of them: namespace and name.
@@ -246,6 +248,7 @@ impl Seen {
                     (ns::REGISTER_FEATURE, "register") => seen.register = true,
                     (ns::IBR_TOKEN, "register") => seen.invitations = true,
                     (ns::BIND, "bind") => seen.bind = true,
+                    (ns::SM, "sm") => seen.management = true,
                     (ns::SESSION, "session") => {
                         seen.session = !children().any(|n| n.tag_name().name() == "optional");
                     }

@@ -10,6 +10,7 @@ use super::error::{Condition, Error};
 use super::event::{Account, Bindings, Established, Failure, Need, Policy, Security};
 use super::features::Seen;
 use super::header::{FOOTER, Header, Outgoing, language};
+use super::management::{self, Nonza};
 use super::sasl::scram::{Bind, Client, Expect, Fault, Salted};
 use super::sasl::{self, BindingType, Dice, Hash, Mechanism, plain};
 use super::secret::Secret;
@@ -28,6 +29,8 @@ pub struct Initiating {
     state: State,
     /// What the server's header declared.
     scope: Rc<Scope>,
+    /// The stream to go on with, and the stanzas that were handled on it (XEP-0198 §5).
+    resume: Option<(Box<str>, u32)>,
     /// The driver has yet to tell its reader.
     restart: bool,
 }
@@ -61,6 +64,8 @@ enum State {
     Proving(Expect),
     /// `<success/>`
     Waiting,
+    /// The answer to the wish to go on with a lost stream.
+    Resuming,
     /// The answer to the request for a resource.
     Binding(Seen),
     /// The answer to the request for a session.
@@ -77,7 +82,14 @@ impl Initiating {
     /// A stream to the domain of the account. The seed is fresh random bytes.
     pub fn new(account: Account, security: Security, seed: [u8; 32]) -> Initiating {
         let dice = Dice::new(&seed);
-        Initiating { account, security, dice, state: State::Idle, scope: Rc::default(), restart: false }
+        let (state, scope) = (State::Idle, Rc::default());
+        Initiating { account, security, dice, state, scope, resume: None, restart: false }
+    }
+
+    /// Goes on with a lost stream instead of binding a resource (XEP-0198 §5).
+    pub fn resuming(mut self, previd: Box<str>, h: u32) -> Initiating {
+        self.resume = Some((previd, h));
+        self
     }
 
     /// Writes our header: first of all, and again after [`Initiating::secured`].
@@ -209,6 +221,7 @@ impl Initiating {
                 let seen = Seen::read(element).ok_or(Failure::Protocol("its features make no sense"))?;
                 match login {
                     Login::Before => self.negotiate(seen, out),
+                    Login::After if self.resume.is_some() => self.resume(&seen, out),
                     Login::After if seen.bind => {
                         bind::ask(self.account.resource.as_deref(), out);
                         Ok((State::Binding(seen), None))
@@ -242,6 +255,12 @@ impl Initiating {
             ((ns::SASL, "success"), State::Waiting) => Ok(self.restarted(out)),
             // It lets us in without having shown that it knows us.
             ((ns::SASL, "success"), State::Scram(..) | State::Deriving(_)) => Err(Failure::ServerSignature),
+            // XEP-0198 §5
+            (_, State::Resuming) => match Nonza::of(element) {
+                Some(Nonza::Resumed { h }) => Ok((State::Ready, Some(Need::Resumed { h }))),
+                Some(Nonza::Failed { .. }) => Err(Failure::NotResumed),
+                _ => Err(Failure::Protocol("it answers the wish to go on with something else")),
+            },
             // §7
             (_, State::Binding(seen)) => match bind::answer(element) {
                 Some(bind::Answer::Bound(jid)) if seen.session => {
@@ -258,6 +277,17 @@ impl Initiating {
                 _ => Err(Failure::Protocol("it answers the request for a session with something else")),
             },
             _ => Err(Failure::Protocol("an element came out of turn")),
+        }
+    }
+
+    /// XEP-0198 §5
+    fn resume(&self, seen: &Seen, out: &mut Vec<u8>) -> Step {
+        match &self.resume {
+            Some((previd, h)) if seen.management => {
+                management::resume(previd, *h, out);
+                Ok((State::Resuming, None))
+            }
+            _ => Err(Failure::NotResumed),
         }
     }
 

@@ -36,6 +36,7 @@ mod features;
 mod header;
 pub mod identity;
 mod initiating;
+pub mod management;
 pub mod pairing;
 pub mod peer;
 mod receiving;

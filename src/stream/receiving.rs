@@ -6,6 +6,7 @@
 //!                      │ ▲
 //!                 auth ▼ │ failure
 //!                Asked / Challenged ──success──► Reopening ──header──► Binding ──iq──► BindAsked ──► Bound
+//!                                                                       └─resume─► ResumeAsked ──┘
 //! ```
 
 use super::bind;
@@ -15,6 +16,7 @@ use super::event::{Ask, Bindings, Established, Security, Settings};
 use super::features::{self, Feature, Offered, Stage};
 use super::header::{FOOTER, Header, Outgoing, language};
 use super::identity::Authenticated;
+use super::management::{self, Nonza};
 use super::sasl::scram::{self, ClientFirst, Flag};
 use super::sasl::{self, Dice, Hash, Mechanism, external, plain};
 use super::secret::Secret;
@@ -62,6 +64,8 @@ enum State {
     Binding(Login),
     /// `bound()` or `bind_refused()`.
     BindAsked(Login, Box<str>),
+    /// `resumed()` or `resume_refused()`.
+    ResumeAsked(Login, Box<str>),
     /// Nothing: `established()`.
     Bound(Login),
     /// Nothing.
@@ -241,6 +245,29 @@ impl Receiving {
         };
     }
 
+    /// Answers [`Ask::Resume`]: the stream goes on where that one ended, with so many stanzas handled.
+    pub fn resumed(&mut self, h: u32, out: &mut Vec<u8>) {
+        self.state = match std::mem::replace(&mut self.state, State::Closed) {
+            State::ResumeAsked(login, previd) => {
+                management::resumed(&previd, h, out);
+                State::Bound(login)
+            }
+            other => other,
+        };
+    }
+
+    /// Answers [`Ask::Resume`]. The client may bind a resource instead; whether there ever was such a stream
+    /// is not told (threats C6).
+    pub fn resume_refused(&mut self, out: &mut Vec<u8>) {
+        self.state = match std::mem::replace(&mut self.state, State::Closed) {
+            State::ResumeAsked(login, _) => {
+                management::failed(stanza::Condition::ItemNotFound, out);
+                State::Binding(login)
+            }
+            other => other,
+        };
+    }
+
     /// Ends the stream with an error: our header if it is still due (§4.9.1.2), the error, the
     /// footer. Between `<proceed/>` and TLS nothing can be said.
     pub fn fail(&mut self, error: &Error, out: &mut Vec<u8>) {
@@ -260,6 +287,7 @@ impl Receiving {
             State::Reopening(login)
             | State::Binding(login)
             | State::BindAsked(login, _)
+            | State::ResumeAsked(login, _)
             | State::Bound(login) => login.id,
             _ => None,
         }
@@ -332,7 +360,7 @@ impl Receiving {
             (_, State::Opening | State::Reopening(_) | State::Handshake | State::Asked(..)) => {
                 Err(Condition::InternalServerError.into())
             }
-            (_, State::BindAsked(..) | State::Bound(_) | State::Closed) => {
+            (_, State::BindAsked(..) | State::ResumeAsked(..) | State::Bound(_) | State::Closed) => {
                 Err(Condition::InternalServerError.into())
             }
             // §4.9.1.1: what ends the other direction ends this one
@@ -375,6 +403,9 @@ impl Receiving {
             ((uri, "iq" | "message" | "presence"), State::Binding(login)) if self.is_content(uri) => {
                 self.bind(login, element, out)
             }
+
+            // XEP-0198 §3, §5
+            ((ns::SM, _), State::Binding(login)) => self.manage(login, element, out),
 
             // XEP-0077, XEP-0445: no account yet
             ((uri, "iq"), State::Open(offered))
@@ -564,6 +595,22 @@ impl Receiving {
             // §7.1: the client must bind first
             bind::Request::Other => Err(Condition::NotAuthorized.into()),
         }
+    }
+
+    /// XEP-0198 before a resource is bound.
+    fn manage(&mut self, login: Login, element: &Element<'_>, out: &mut Vec<u8>) -> Step {
+        let condition = match Nonza::of(element) {
+            Some(Nonza::Resume { previd, h }) => {
+                let ask = Ask::Resume { account: login.who.clone(), previd: previd.clone(), h };
+                return Ok((State::ResumeAsked(login, previd), Some(ask)));
+            }
+            // §3: only then is there something to count
+            Some(Nonza::Enable { .. }) => stanza::Condition::UnexpectedRequest,
+            Some(Nonza::Malformed) => stanza::Condition::BadRequest,
+            _ => return Err(Condition::UnsupportedStanzaType.into()),
+        };
+        management::failed(condition, out);
+        Ok((State::Binding(login), None))
     }
 }
 

@@ -19,6 +19,7 @@ pub mod ibr_token;
 pub mod invite;
 pub mod last;
 pub mod legacy_session;
+pub mod management;
 pub mod offline;
 pub mod pars;
 pub mod ping;
@@ -47,6 +48,7 @@ pub const ALL: &[Extension] = &[
     caps::CAPS,
     offline::OFFLINE,
     blocking::BLOCKING,
+    management::MANAGEMENT,
     ping::PING,
     time::TIME,
     delay::DELAY,

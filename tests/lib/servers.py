@@ -22,7 +22,8 @@ c2s_ports = {{ 5222 }}
 c2s_direct_tls_ports = {{ 5223 }}
 s2s_ports = {{ }}
 modules_enabled = {{ "roster"; "saslauth"; "tls"; "disco"; "carbons"; "offline"; "private"; "vcard_legacy"; "version";
-  "time"; "ping"; "register"; "register_ibr"; "blocklist" }}
+  "time"; "ping"; "register"; "register_ibr"; "blocklist";
+  "smacks" }}
 modules_disabled = {{ "s2s" }}
 allow_registration = true
 registration_throttle_max = nil
@@ -63,6 +64,7 @@ modules:
   mod_private: {{}}
   mod_register: {{ip_access: all, access: register}}
   mod_roster: {{versioning: true}}
+  mod_stream_mgmt: {{resend_on_timeout: true}}
   mod_time: {{}}
   mod_vcard: {{}}
   mod_version: {{show_os: false}}

@@ -118,6 +118,11 @@ impl Client {
                 self.features = features;
                 Ok(None)
             }
+            Need::Resumed { h } => {
+                self.needed.push("resumed");
+                self.ready = Some(format!("resumed {h}"));
+                Ok(None)
+            }
             Need::Closed => {
                 self.needed.push("closed");
                 self.closed = true;

@@ -148,6 +148,7 @@ impl World {
             Ask::Register => "register",
             Ask::Refused { .. } => "refused",
             Ask::Bind { .. } => "bind",
+            Ask::Resume { .. } => "resume",
             Ask::Closed => "closed",
         });
         match ask {
@@ -194,6 +195,14 @@ impl World {
                         self.stream.bound(&jid, out);
                         self.bound = Some((account.jid().clone(), resource.to_string()));
                     }
+                }
+                Ok(None)
+            }
+            // The stream "alice's" is hers, and has handled as many stanzas as she.
+            Ask::Resume { account, previd, h } => {
+                match &*previd == "alice's" && account.jid().as_str() == "alice@a.test" {
+                    true => self.stream.resumed(h, out),
+                    false => self.stream.resume_refused(out),
                 }
                 Ok(None)
             }

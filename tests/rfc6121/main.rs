@@ -15,6 +15,7 @@ mod appendix_a;
 mod delivery;
 mod durability;
 mod federation;
+mod lost;
 mod offline;
 mod presence;
 mod roster;

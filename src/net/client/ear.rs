@@ -9,6 +9,7 @@ use super::wait::now;
 use crate::jid::Jid;
 use crate::stanza::{self, Node};
 use crate::stream;
+use crate::stream::management::{self, Nonza};
 use crate::xml::{self, Caps, Flow, Scan, Scope, Writer, ns, redeclare};
 use std::collections::VecDeque;
 
@@ -39,6 +40,24 @@ pub(super) enum End {
     Error(Error),
 }
 
+/// What a lost stream can be gone on with by (XEP-0198 §5).
+pub(super) struct Hold {
+    pub id: Box<str>,
+    /// Where to, if the server has a wish.
+    pub location: Option<Box<str>>,
+    /// How long the server keeps it, if it says so.
+    pub max: Option<u32>,
+}
+
+/// See [`Ear::said`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Said {
+    /// It has handled so many stanzas.
+    Ack(u32),
+    /// It does no such thing.
+    Failed,
+}
+
 /// What hears: judges, sorts, answers.
 pub(super) struct Ear {
     pub scan: Scan,
@@ -49,6 +68,12 @@ pub(super) struct Ear {
     pub watched: VecDeque<(String, String)>,
     pub bounces: Vec<StanzaError>,
     pub end: Option<End>,
+    /// With stream management, the stanzas that were heard (XEP-0198).
+    pub heard: Option<u32>,
+    /// What the lost stream could be gone on with by.
+    pub hold: Option<Box<Hold>>,
+    /// What the server has said of stream management that the wire should know.
+    pub said: Option<Said>,
     pub kind: &'static str,
     pub trace: Option<Trace>,
 }
@@ -86,6 +111,9 @@ impl Ear {
     }
 
     fn element(&mut self, node: &Node<'_, '_>, element: &Element, me: &Me, out: &mut Vec<u8>) {
+        if let ("", "message" | "presence" | "iq") = (stanza::namespace(node), node.tag_name().name()) {
+            self.heard = self.heard.map(|n| n.wrapping_add(1));
+        }
         match (stanza::namespace(node), node.tag_name().name()) {
             ("", "message") => self.message(node, element, me),
             ("", "presence") => {
@@ -111,7 +139,26 @@ impl Ear {
                 let error = if hopeless { Error::Protocol(line) } else { Error::Lost(line) };
                 self.end.get_or_insert(End::Error(error));
             }
+            (ns::SM, _) => self.management(element, out),
             // Nothing else was negotiated.
+            _ => {}
+        }
+    }
+
+    /// XEP-0198
+    fn management(&mut self, element: &Element, out: &mut Vec<u8>) {
+        let text = element.text();
+        let Ok(text) = self.scan.element(text.as_bytes(), &Scope::default(), &Caps::passed_on()) else {
+            return;
+        };
+        match (Nonza::read(text, &self.scan, &Scope::default()), self.heard) {
+            (Some(Nonza::Enabled { id, max, location }), None) => {
+                self.heard = Some(0);
+                self.hold = id.map(|id| Box::new(Hold { id, location, max }));
+            }
+            (Some(Nonza::Failed { .. }), None) => self.said = Some(Said::Failed),
+            (Some(Nonza::Request), Some(h)) => management::ack(h, out),
+            (Some(Nonza::Ack { h }), Some(_)) => self.said = Some(Said::Ack(h)),
             _ => {}
         }
     }
@@ -258,6 +305,9 @@ mod tests {
             watched: VecDeque::new(),
             bounces: Vec::new(),
             end: None,
+            heard: None,
+            hold: None,
+            said: None,
             kind: "bot",
             trace: None,
         }

@@ -11,7 +11,7 @@ use crate::jid::Domain;
 use crate::net::cert;
 use crate::net::tls::{self, ALPN_CLIENT, ClientTls, Clock, Trust};
 use crate::stream::{self, Condition, Failure, Initiating, Need, Policy, sasl};
-use crate::xml::{Caps, Flow, Kind, Reader, Scan};
+use crate::xml::{Caps, Flow, Kind, Reader, Scan, ns};
 use std::cell::Cell;
 use std::path::Path;
 use std::time::Instant;
@@ -20,12 +20,14 @@ use std::time::Instant;
 const REDIRECTS: usize = 3;
 
 /// What the negotiation is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Goal {
     /// To log in.
     Login,
     /// To make an account.
     Register,
+    /// To go on with a lost stream, on which so many stanzas were heard.
+    Resume(Box<str>, u32),
 }
 
 /// A stream that has come as far as it should.
@@ -34,6 +36,8 @@ pub(super) struct Arrived {
     pub session: Session,
     /// With [`Goal::Register`]: whether the server takes invitations.
     pub invitations: bool,
+    /// With [`Goal::Resume`]: the stanzas that the server has handled.
+    pub h: u32,
 }
 
 /// Why one attempt failed, and whether another may do better.
@@ -55,7 +59,7 @@ impl From<Error> for Miss {
 }
 
 /// Finds the server, connects, negotiates.
-pub(super) async fn arrive(options: &Options, goal: Goal) -> Result<Arrived, Error> {
+pub(super) async fn arrive(options: &Options, goal: &Goal) -> Result<Arrived, Error> {
     let deadline = Instant::now()
         .checked_add(options.timeout)
         .ok_or_else(|| Error::Invalid("too long a timeout".to_owned()))?;
@@ -68,7 +72,7 @@ pub(super) async fn arrive(options: &Options, goal: Goal) -> Result<Arrived, Err
     or(all, late).await
 }
 
-async fn attempts(options: &Options, goal: Goal, deadline: Instant) -> Result<Arrived, Error> {
+async fn attempts(options: &Options, goal: &Goal, deadline: Instant) -> Result<Arrived, Error> {
     let domain = options.domain()?;
     let direct = client_tls(options, Some(ALPN_CLIENT))?;
     let starttls = client_tls(options, None)?;
@@ -140,7 +144,7 @@ fn worst(why: Vec<Error>, domain: &str) -> Error {
 }
 
 /// `host`, `host:port` or `[address]:port`, as `<see-other-host/>` has it.
-fn elsewhere(text: &str) -> Option<(String, Option<u16>)> {
+pub(super) fn elsewhere(text: &str) -> Option<(String, Option<u16>)> {
     let text = text.trim();
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
@@ -176,7 +180,7 @@ fn identity(certificate: &Path, key: &Path, domain: &str) -> Result<cert::Identi
 
 struct Attempt<'a> {
     options: &'a Options,
-    goal: Goal,
+    goal: &'a Goal,
     domain: &'a Domain,
     target: &'a Try,
     config: &'a ClientTls,
@@ -200,12 +204,15 @@ impl Attempt<'_> {
             jid: self.options.jid.clone(),
             resource: self.options.resource.as_deref().map(Box::from),
             password: self.options.password.clone(),
-            register: self.goal == Goal::Register,
+            register: *self.goal == Goal::Register,
             tls: policy,
             allow_plain: true,
             lang: None,
         };
         let mut half = Initiating::new(account, security, crate::net::random());
+        if let Goal::Resume(previd, h) = self.goal {
+            half = half.resuming(previd.clone(), *h);
+        }
         half.start(&mut wire.out);
         let mut reader = self.reader();
         let mut encrypted = policy == Policy::Direct;
@@ -233,9 +240,18 @@ impl Attempt<'_> {
                     };
                     let scope = half.established().scope;
                     let session = Session::new(me, wire, reader, scope, self.options);
-                    return Ok(Arrived { session, invitations });
+                    return Ok(Arrived { session, invitations, h: 0 });
                 }
-                Need::Ready { jid, .. } => {
+                Need::Resumed { h } => {
+                    wire.remember().map_err(Miss::Final)?;
+                    let jid = &self.options.jid;
+                    let me =
+                        Me { jid: jid.to_string(), bare: jid.to_string(), domain: jid.domain().to_owned() };
+                    let scope = half.established().scope;
+                    let session = Session::new(me, wire, reader, scope, self.options);
+                    return Ok(Arrived { session, invitations: false, h });
+                }
+                Need::Ready { jid, features } => {
                     wire.remember().map_err(Miss::Final)?;
                     let me = Me {
                         jid: jid.as_str().to_owned(),
@@ -244,9 +260,14 @@ impl Attempt<'_> {
                     };
                     let scope = half.established().scope;
                     let mut session = Session::new(me, wire, reader, scope, self.options);
+                    if self.options.resume
+                        && features.iter().any(|(ns, name)| (&**ns, &**name) == (ns::SM, "sm"))
+                    {
+                        session.manage();
+                    }
                     // What the server sent along with the last answer.
                     session.hear(0);
-                    return Ok(Arrived { session, invitations: false });
+                    return Ok(Arrived { session, invitations: false, h: 0 });
                 }
                 Need::Closed => {
                     return Err(Miss::Next(Error::Lost(format!(
@@ -350,7 +371,7 @@ impl Attempt<'_> {
             Failure::Stream(_) | Failure::Broken(_) | Failure::Protocol(_) => {
                 Miss::Next(Error::Protocol(format!("{}: {line}", self.place())))
             }
-            Failure::Bind(_) => Miss::Final(Error::Protocol(line)),
+            Failure::Bind(_) | Failure::NotResumed => Miss::Final(Error::Protocol(line)),
             Failure::RegistrationNotOffered => Miss::Final(Error::Stanza(super::StanzaError {
                 from: Some(self.domain.to_string()),
                 kind: "cancel".to_owned(),

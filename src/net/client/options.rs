@@ -59,6 +59,9 @@ pub struct Options {
     pub timeout: Duration,
     /// After so long a silence the server is asked whether it is still there, and given up after the same time again.
     pub keepalive: Option<Duration>,
+    /// Whether a lost connection is made again and the session gone on with, where the server can do that (XEP-0198):
+    /// for as long as [`Options::timeout`] says.
+    pub resume: bool,
     /// What is said about us on request: name and category come from us, the type (`bot`, `pc`) is the caller's.
     pub kind: &'static str,
     /// Sees every stanza.
@@ -92,6 +95,7 @@ impl Options {
             identity: None,
             timeout: Duration::from_secs(30),
             keepalive: Some(Duration::from_secs(60)),
+            resume: true,
             kind: "bot",
             trace: None,
         })

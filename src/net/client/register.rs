@@ -83,7 +83,7 @@ pub async fn register(options: &Options, token: Option<&Secret>) -> Result<(), E
         .ok_or_else(|| Error::Invalid(format!("{}: what is the account to be called?", options.jid)))?;
     let password =
         options.password.as_ref().ok_or_else(|| Error::Invalid("no password for the account".to_owned()))?;
-    let arrived = arrive(options, Goal::Register).await?;
+    let arrived = arrive(options, &Goal::Register).await?;
     let mut session = arrived.session;
     let made = make(&mut session, username, password, token.filter(|_| arrived.invitations)).await;
     session.close().await;

@@ -1,15 +1,17 @@
 //! A stream that is logged in: what we say on it, and what we make of what we hear.
 
 use super::draft::Draft;
-use super::ear::{Ear, End, Me, Pending, redact, weight};
+use super::ear::{Ear, End, Me, Pending, Said, redact, weight};
 use super::error::{Error, StanzaError};
 use super::event::{Element, Event, Message};
 use super::options::{Direction, Options};
+use super::revive::Revival;
 use super::wait::{or, sleep, until};
 use super::wire::Wire;
 use crate::jid::Jid;
 use crate::stanza;
 use crate::stream;
+use crate::stream::management;
 use crate::xml::{self, Caps, Flow, Reader, Scan, Scope, Writer, ns};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ use std::time::{Duration, Instant};
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// So many messages are watched for an error that comes back.
 const MAX_WATCHED: usize = 256;
+/// So many bytes may wait for the server's acknowledgement.
+const MAX_KEPT: usize = 1 << 20;
 /// How long the server gets to say its goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -43,6 +47,10 @@ pub struct Session {
     /// Whether the server was asked for a sign of life, and has given none since.
     asked: bool,
     buffer: Box<[u8]>,
+    /// For when the connection is lost.
+    options: Box<Options>,
+    /// It is lost, and being made again.
+    revival: Option<Revival>,
 }
 
 impl Session {
@@ -61,6 +69,9 @@ impl Session {
                 watched: VecDeque::new(),
                 bounces: Vec::new(),
                 end: None,
+                heard: None,
+                hold: None,
+                said: None,
                 kind: options.kind,
                 trace: options.trace,
             },
@@ -69,7 +80,18 @@ impl Session {
             heard: Instant::now(),
             asked: false,
             buffer: vec![0; 16_384].into_boxed_slice(),
+            options: Box::new(options.clone()),
+            revival: None,
         }
+    }
+
+    /// Asks for stream management (XEP-0198). Whatever is said from here on is kept until the server has
+    /// acknowledged it; if it refuses, the wire is told.
+    pub(super) fn manage(&mut self) {
+        let at = self.wire.out.len();
+        management::enable(true, &mut self.wire.out);
+        self.traced(at);
+        self.wire.manage();
     }
 
     /// Our full address, as the server has given it.
@@ -207,7 +229,59 @@ impl Session {
 
     /// Writes all that waits.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        self.wire.flush().await
+        self.write().await?;
+        // Whoever only writes has to let the server's acknowledgements in now and then.
+        while self.wire.kept() > MAX_KEPT && self.ear.end.is_none() {
+            self.fill().await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), Error> {
+        loop {
+            if self.revival.is_some() {
+                self.revive().await?;
+            }
+            match self.wire.flush().await {
+                Err(error) => self.lost(error)?,
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// The connection is gone: it is made again, if the session can be gone on with.
+    fn lost(&mut self, error: Error) -> Result<(), Error> {
+        match (&self.ear.hold, self.ear.heard, &self.ear.end) {
+            (Some(hold), Some(heard), None) => {
+                self.revival = Some(Revival::begin(&self.options, hold, heard, error));
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Waits for the new connection, and goes on over it. Dropping the future loses nothing.
+    async fn revive(&mut self) -> Result<(), Error> {
+        let Some(revival) = &mut self.revival else { return Ok(()) };
+        let revived = revival.finish().await;
+        self.revival = None;
+        let arrived = match revived {
+            Ok(arrived) => arrived,
+            Err(error) => {
+                self.ear.hold = None;
+                return Err(error);
+            }
+        };
+        let Session { wire, reader, ear, .. } = arrived.session;
+        if let Err(error) = self.wire.go_on(wire, arrived.h) {
+            self.ear.hold = None;
+            return Err(error);
+        }
+        (self.reader, self.ear.scope) = (reader, ear.scope);
+        (self.heard, self.asked) = (Instant::now(), false);
+        // What the server sent along with its answer.
+        self.hear(0);
+        Ok(())
     }
 
     fn watch(&mut self, id: String, to: String) {
@@ -359,7 +433,7 @@ impl Session {
 
     /// Reads once, and hears what came.
     async fn fill(&mut self) -> Result<(), Error> {
-        self.wire.flush().await?;
+        self.write().await?;
         let silent =
             self.keepalive.and_then(|k| self.heard.checked_add(k.saturating_mul(1 + u32::from(self.asked))));
         let read = async { self.wire.read(&mut self.buffer).await.map(Some) };
@@ -370,10 +444,15 @@ impl Session {
             }
             Ok(None)
         };
-        match or(read, quiet).await? {
+        let read = match or(read, quiet).await {
+            Ok(read) => read,
+            Err(error) => return self.lost(error),
+        };
+        match read {
             Some(0) => {
-                let end = Error::Lost("the server has cut the connection".to_owned());
-                self.ear.end.get_or_insert(End::Error(end));
+                if let Err(end) = self.lost(Error::Lost("the server has cut the connection".to_owned())) {
+                    self.ear.end.get_or_insert(End::Error(end));
+                }
             }
             Some(n) => {
                 self.heard = Instant::now();
@@ -382,8 +461,10 @@ impl Session {
             }
             None if self.asked => {
                 let seconds = self.heard.elapsed().as_secs();
-                self.ear.end =
-                    Some(End::Error(Error::Lost(format!("nothing heard from the server for {seconds} s"))));
+                let error = Error::Lost(format!("nothing heard from the server for {seconds} s"));
+                if let Err(end) = self.lost(error) {
+                    self.ear.end = Some(End::Error(end));
+                }
             }
             None => {
                 self.asked = true;
@@ -407,14 +488,31 @@ impl Session {
             let line = format!("the server sends XML that we do not take: {}", name.condition.name());
             ear.end.get_or_insert(End::Error(Error::Protocol(line)));
         }
+        match ear.said.take() {
+            Some(Said::Ack(h)) => {
+                if let Err(error) = wire.acknowledge(h) {
+                    ear.end.get_or_insert(End::Error(error));
+                }
+            }
+            Some(Said::Failed) => wire.unmanage(),
+            None => {}
+        }
     }
 
     // ---- ending -------------------------------------------------------------------------------------
 
     /// Closes the stream in peace: our footer, then up to two seconds for the server's.
     pub async fn close(mut self) {
+        // This is the end of it.
+        self.ear.hold = None;
+        if self.revival.is_some() {
+            return;
+        }
         let goodbye = async {
             if self.ear.end.is_none() || matches!(self.ear.end, Some(End::Closed)) {
+                if let Some(heard) = self.ear.heard {
+                    management::ack(heard, &mut self.wire.out);
+                }
                 self.wire.out.extend_from_slice(b"</stream:stream>");
             }
             while self.ear.end.is_none() {

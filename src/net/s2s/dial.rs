@@ -108,6 +108,8 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
             let over = stream.run(false).await.err().unwrap_or(Over::Closed);
             stream.finish(over).await;
         }
+        // It has come to us meanwhile, and that is as good.
+        Err(why) if shared.is_linked(peer) => log::debug!("{}: no link of ours: {}", wanted.remote, why.text),
         Err(why) => {
             log::info!("{}: no link: {}", wanted.remote, why.text);
             let error = Some(why.text.to_string());

@@ -24,6 +24,11 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+/// Who is there says something by then.
+const MUTE: Duration = Duration::from_secs(8);
+/// Nobody who counts (XEP-0198) takes longer to say so.
+const UNMANAGED: Duration = Duration::from_secs(2);
+
 /// Either half of a stream.
 pub(super) enum Half {
     In(Box<Receiving>),
@@ -165,6 +170,8 @@ pub(super) struct Stream {
     pairs: Vec<(Rc<Verified>, SessionId)>,
     /// The peer whose outbox is written here.
     attached: Option<SessionId>,
+    /// The one whose outbox will be, once it is known whether the other side counts (XEP-0198), but not later.
+    waits: Option<(SessionId, Instant)>,
     /// XEP-0198: what was heard.
     heard: Option<u32>,
     /// Its number, where it is used for a pairing.
@@ -175,8 +182,9 @@ pub(super) struct Stream {
     stopped: bool,
     /// Our stanzas flow: [`Stream::run`] may return.
     ready: bool,
-    /// Until when something must be proven.
+    /// Until when something must be proven; until when, once anything has come.
     deadline: Option<Instant>,
+    then: Option<Instant>,
     /// The best that was proven.
     how: Option<Trusted>,
     /// When the other side was last heard, or asked whether it is there.
@@ -227,12 +235,14 @@ impl Stream {
             presented: None,
             pairs: Vec::new(),
             attached: None,
+            waits: None,
             heard: None,
             pairing: None,
             starttls: false,
             stopped: true,
             ready: false,
             deadline: now.checked_add(patience),
+            then: None,
             how: None,
             last: now,
             asked: false,
@@ -248,9 +258,11 @@ impl Stream {
         }
     }
 
-    /// Gives up sooner than others.
+    /// Gives up sooner than others, and at once on somebody who takes the connection and says nothing.
     pub fn within(&mut self, patience: Duration) {
-        self.deadline = Instant::now().checked_add(patience);
+        let now = Instant::now();
+        self.deadline = now.checked_add(patience.min(MUTE));
+        self.then = now.checked_add(patience);
     }
 
     /// TLS, by STARTTLS or from the start; everything known before it is forgotten.
@@ -265,6 +277,7 @@ impl Stream {
             log::info!("{}: TLS with a server: {why}", self.conn.peer);
             return Err(Over::Dead("TLS could not be agreed on"));
         }
+        self.deadline = self.then.take().or(self.deadline);
         self.presented = tls.presented();
         self.reader = new_reader(&self.shared);
         *self.conn.tls.borrow_mut() = Some(tls);
@@ -336,8 +349,10 @@ impl Stream {
 
     /// When there is something to do if nothing happens.
     fn next_look(&self) -> Option<Instant> {
-        match self.deadline {
+        match self.deadline.or(self.waits.map(|(_, until)| until)) {
             Some(deadline) => Some(deadline),
+            // Whoever was asked has answered, or is gone, in half the time.
+            None if self.asked => self.last.checked_add(self.idle() / 2),
             None if self.attached.is_some() => self.last.checked_add(self.idle()),
             None => None,
         }
@@ -355,8 +370,15 @@ impl Stream {
     /// Nothing came for too long.
     async fn late(&mut self) -> Result<(), Over> {
         if self.deadline.is_some() {
+            if self.then.is_some() {
+                return Err(Over::Dead("somebody takes the connection, and says nothing"));
+            }
             let error = stream::Error::new(Condition::ConnectionTimeout);
             return Err(error.text("nothing was proven in time").into());
+        }
+        if self.waits.is_some() {
+            self.attach(false);
+            return Ok(());
         }
         if self.asked {
             return Err(Over::Dead("it does not answer any more"));
@@ -389,6 +411,7 @@ impl Stream {
             Err(_) => return Err(Over::Dead("the connection is broken")),
         };
         (self.last, self.asked) = (Instant::now(), false);
+        self.deadline = self.then.take().or(self.deadline);
         shared.read.set(shared.read.get().wrapping_add(n as u64));
         let got = wire.get(..n).unwrap_or_default();
         let encrypted = self.conn.tls.borrow().is_some();
@@ -501,11 +524,7 @@ impl Stream {
                 Ask::Ready(ready) => self.is_ready(ready)?,
                 Ask::Managed => {
                     self.heard = Some(0);
-                    if let Some(peer) = self.attached {
-                        // `<enabled/>` goes first: it is not counted, and what comes behind it is.
-                        self.say_to(peer)?;
-                        self.shared.manage(peer);
-                    }
+                    self.attach(true);
                 }
                 Ask::Request => self.settle(),
                 Ask::Acknowledged(h) => {
@@ -569,22 +588,32 @@ impl Stream {
         let Some(peer) = self.shared.with_hub(|hub, _| hub.peer(local, remote)) else { return };
         note(&self.shared, proof.remote(), Link::Up, Some(Found::Came), Some(proof.how()), None);
         self.pairs.push((proof.clone(), peer));
-        let wanted = match &self.half {
-            Half::In(half) => half.bidi() && self.attached.is_none(),
-            Half::Out(_) => false,
-        };
-        if wanted && self.shared.attach(peer, &self.conn, &self.out, false) {
+        match &self.half {
+            Half::In(half) if half.bidi() && self.attached.is_none() && self.waits.is_none() => {
+                let patience = if half.may_manage() { UNMANAGED } else { Duration::ZERO };
+                self.waits = Instant::now().checked_add(patience).map(|until| (peer, until));
+                if patience.is_zero() {
+                    self.attach(false);
+                }
+            }
+            // It is there, so perhaps it can be reached, too.
+            _ => self.shared.hear(Input::Sighted { domain: remote }),
+        }
+    }
+
+    /// Their stream carries our stanzas as well. What has waited is not lost with the stream only if the other side
+    /// counts, so whoever may begin to is given the time to say it.
+    fn attach(&mut self, managed: bool) {
+        let Some((peer, _)) = self.waits.take() else { return };
+        if self.shared.attach(peer, &self.conn, &self.out, managed) {
             self.out.clear();
             self.attached = Some(peer);
-        } else {
-            // It is there, so perhaps it can be reached, too.
-            self.shared.hear(Input::Sighted { domain: remote });
         }
     }
 
     /// Something is proven: the time to do it in, and the small cap, were for strangers.
     fn settled(&mut self, remote: &Domain, how: Trusted) {
-        self.deadline = None;
+        (self.deadline, self.then) = (None, None);
         self.how = Some(self.how.map_or(how, |best| if best.rung() > how.rung() { best } else { how }));
         self.place = self.place.take().map(Place::settled);
         self.reader.set_max_bytes(self.shared.limits().stanza_bytes as usize);
@@ -735,7 +764,9 @@ impl Stream {
         }
         self.s2s.left(&self.conn);
         let broken = why.is_some();
-        if let Some(peer) = self.attached.take() {
+        if let Some(peer) = self.attached.take()
+            && self.conn.session.get() == peer
+        {
             let kind = if broken { Lost::Timeout } else { Lost::Closed };
             let text = why.clone().unwrap_or_else(|| "it was closed".to_owned()).into();
             // A stanza that is half written stays so; nothing can be said behind it.
@@ -766,7 +797,9 @@ impl Drop for Stream {
         if let Some(number) = self.pairing.take() {
             self.shared.pairing.lost(number);
         }
-        if let Some(peer) = self.attached.take() {
+        if let Some(peer) = self.attached.take()
+            && self.conn.session.get() == peer
+        {
             let shared = self.shared.clone();
             self.shared.spawn(async move {
                 let text = "its connection has failed here (a bug)".into();

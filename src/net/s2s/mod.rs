@@ -181,7 +181,8 @@ pub fn changed(shared: &Rc<Shared>, domain: &str) {
     }
 }
 
-/// Writes down how a domain is doing, for `peer list`.
+/// Writes down how a domain is doing, for `peer list`. How it was found stays as it is unless something better is
+/// known: who was looked up and comes later was looked up.
 fn note(
     shared: &Shared,
     domain: &Domain,
@@ -192,7 +193,10 @@ fn note(
 ) {
     let mut peers = shared.peers.borrow_mut();
     let known = peers.live.get(domain.as_str()).map(|live| live.found);
-    let found = found.or(known).unwrap_or(Found::Dns);
+    let found = match (found, known) {
+        (Some(Found::Came) | None, Some(known)) => known,
+        (found, _) => found.unwrap_or(Found::Came),
+    };
     let since = shared.now().unix();
     peers.note(domain.as_str(), Live { state, found, trusted, error, since });
 }

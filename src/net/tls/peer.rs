@@ -234,11 +234,11 @@ fn words(why: &Refused, domain: &str) -> String {
     };
     match why {
         Refused::UnknownIssuer { pin } => format!(
-            "certificate from an unknown issuer; give the issuer's certificate with --s2s-ca, or if the key is {domain}'s: {}",
+            "certificate from an unknown issuer; give the issuer's certificate with --s2s-ca (for public ones --s2s-public-roots), or if the key is {domain}'s: {}",
             add(pin)
         ),
         Refused::NoAuthorities { pin } => format!(
-            "certificate from an unknown issuer, as no authorities are set (--s2s-ca); if the key is {domain}'s: {}",
+            "certificate from an unknown issuer, as no authorities are set (--s2s-ca FILE, or --s2s-public-roots); if the key is {domain}'s: {}",
             add(pin)
         ),
         Refused::SelfSigned { pin } => format!(

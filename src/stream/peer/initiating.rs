@@ -273,8 +273,10 @@ impl Initiating {
                     }
                     (_, None) => Err(Failure::StarttlsNotOffered),
                     (Login::Before, Some(_)) => self.begin(seen, out),
-                    (Login::After, Some(_)) if self.settings.manage && seen.manage => {
+                    (Login::After, Some(how)) if self.settings.manage && seen.manage => {
                         Writer::new(out).leaf("enable", ns::SM);
+                        // It knows us now, and may begin at once.
+                        self.prove(how);
                         Ok((State::Enabling(seen), None))
                     }
                     (Login::After, Some(how)) => Ok(self.ready(how, true, &seen)),
@@ -334,8 +336,10 @@ impl Initiating {
                 Ok((State::Pairing, Some(Ask::Pairing(message))))
             }
             // §8: against our stream's direction only when we have asked for it (XEP-0288; threats D8)
-            ((uri, "iq" | "message" | "presence"), State::Linked) if *uri == *self.scope.default => {
-                Ok((State::Linked, Some(self.proofs.stanza(element)?.map_or(Ask::Dropped, Ask::Stanza))))
+            ((uri, "iq" | "message" | "presence"), state @ (State::Linked | State::Enabling(_)))
+                if *uri == *self.scope.default =>
+            {
+                Ok((state, Some(self.proofs.stanza(element)?.map_or(Ask::Dropped, Ask::Stanza))))
             }
             ((uri, "iq" | "message" | "presence"), _) if *uri == *self.scope.default => {
                 Err(Error::new(Condition::NotAuthorized).into())
@@ -432,13 +436,17 @@ impl Initiating {
         }
     }
 
-    /// Our stanzas may flow; with XEP-0288 theirs, too. That they come from the domain that we wanted was
-    /// judged before anything was said.
-    fn ready(&mut self, how: Trusted, external: bool, seen: &Seen) -> (State, Option<Ask>) {
+    /// With XEP-0288 their stanzas may come. That they are those of the domain that we wanted was judged before
+    /// anything was said.
+    fn prove(&mut self, how: Trusted) {
         if self.bidi {
-            let Wanted { local, remote, .. } = self.wanted.clone();
-            self.proofs.prove(&local, &remote, how);
+            self.proofs.prove(&self.wanted.local, &self.wanted.remote, how);
         }
+    }
+
+    /// Our stanzas may flow.
+    fn ready(&mut self, how: Trusted, external: bool, seen: &Seen) -> (State, Option<Ask>) {
+        self.prove(how);
         let ready =
             Ready { how, external, managed: self.managed, bidi: self.bidi, max_bytes: seen.max_bytes };
         (State::Linked, Some(Ask::Ready(ready)))

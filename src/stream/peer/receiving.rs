@@ -203,6 +203,11 @@ impl Receiving {
         !self.proofs.is_empty()
     }
 
+    /// Whether [`Ask::Managed`] may come next: it was offered, and is asked for before anything else.
+    pub fn may_manage(&self) -> bool {
+        matches!(&self.state, State::Open(offered) if offered.manage) && !self.managed
+    }
+
     /// What the other side's header declared.
     pub fn scope(&self) -> &Rc<Scope> {
         &self.scope

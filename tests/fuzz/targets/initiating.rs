@@ -47,6 +47,7 @@ impl World {
                 self.over = true;
                 Ok(None)
             }
+            Need::Resumed { .. } => unreachable!("nothing was lost"),
             Need::Closed => {
                 self.over = true;
                 Ok(None)

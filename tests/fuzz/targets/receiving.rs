@@ -85,6 +85,16 @@ impl World {
                 self.over = true;
                 None
             }
+            Ask::Resume { account, previd, h } => {
+                assert!(self.proven, "in without a proof");
+                assert_eq!(account.jid().as_str(), "alice@hub.test");
+                match &*previd == "known" {
+                    true => receiving.resumed(h, said),
+                    false => receiving.resume_refused(said),
+                }
+                self.over = &*previd == "known";
+                None
+            }
             Ask::Closed => {
                 self.over = true;
                 None

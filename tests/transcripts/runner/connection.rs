@@ -312,7 +312,7 @@ impl Client {
                     self.open = true;
                     return;
                 }
-                Ok(Some(Need::Register { .. } | Need::Closed)) => break,
+                Ok(Some(Need::Register { .. } | Need::Resumed { .. } | Need::Closed)) => break,
                 Err(failure) => {
                     half.fail(&failure, &mut self.out);
                     self.failure = Some(failure);

@@ -16,7 +16,7 @@ use stonechat::store::Store;
 use stonechat::store::change::{Answer, Ask as StoreAsk, Change, Item, Loaded, Subscription};
 use stonechat::stream::{self, Ask, Condition, Registration, Secret, Settings};
 use stonechat::xep;
-use stonechat::xml::{self, Caps, Flow, Kind, Scan, Scope};
+use stonechat::xml::{self, Caps, Flow, Kind, Ns, Scan, Scope, ns};
 
 /// The hub's domain.
 pub const DOMAIN: &str = "hub.test";
@@ -614,6 +614,11 @@ fn element(
         xml::redeclare(text, &scan, scope, &mut own);
         scan.element(&own, &Scope::default(), &caps)?
     };
+    if let Ns::Literal(uri) = scan.ns
+        && matches!(uri.of(text), ns::SERVER | ns::COMPONENT)
+    {
+        return Err(Halt::Error(stream::Error::new(Condition::InvalidNamespace)));
+    }
     match Stanza::new(text, &scan) {
         Some(stanza) => {
             hub.handle(now, Input::Stanza { from: session, stanza: &stanza }, ring);

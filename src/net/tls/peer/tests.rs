@@ -381,7 +381,7 @@ fn authorities() {
     let text = wrong(first.judge(Some(&b), "b.test", &CA));
     assert!(text.contains("unknown issuer") && text.contains(&pin_text(&b.pin)), "{text}");
     let text = wrong(peer(&own.id, None).judge(Some(&a), "a.test", &CA));
-    assert!(text.contains("no authorities are set (--s2s-ca)"), "{text}");
+    assert!(text.contains("no authorities are set (--s2s-ca FILE, or --s2s-public-roots)"), "{text}");
 
     // A file may hold several.
     let both = dir.0.join("both.pem");
@@ -492,4 +492,25 @@ fn another_protocol_on_this_port() {
     // STARTTLS of other servers names no protocol at all (XEP-0368 §3).
     let plain = ClientTls::new(Trust::Insecure, None, None, &clock()).unwrap();
     Pair::new(Tls::client(&plain, "a.test").unwrap(), Tls::peer_in(&us).unwrap()).shake().unwrap();
+}
+
+#[test]
+fn what_others_offer_to_resume_is_not_resumed() {
+    let own = made(&["a.test"], None, |_| {});
+    let us = peer(&own.id, None);
+    // A server of the usual kind, which remembers sessions and hands out tickets.
+    let config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(own.id.certs.clone(), own.id.key())
+        .unwrap();
+    let config = Arc::new(config);
+    for _ in 0..3 {
+        let server = rustls::ServerConnection::new(config.clone()).unwrap();
+        let server = Tls::new(server.into(), super::super::Side::Server { end_point: None });
+        let mut pair = Pair::new(Tls::peer_out(&us, "a.test").unwrap(), server);
+        pair.shake().unwrap();
+        assert_eq!(pair.client.0.conn.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
 }

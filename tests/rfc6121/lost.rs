@@ -1,0 +1,107 @@
+//! XEP-0198 §5: what a session is while it has no connection.
+
+use crate::common::{DOMAIN, World};
+use stonechat::hub::talk::{Input, SessionId};
+
+fn hear(w: &mut World, input: Input<'_>) {
+    w.hub.handle(w.now, input, &mut w.ring);
+    w.settle();
+}
+
+fn lost(w: &mut World, session: SessionId) {
+    hear(w, Input::Lost { session });
+}
+
+fn back(w: &mut World, session: SessionId) {
+    hear(w, Input::Back { session });
+}
+
+fn message(to: &str, n: usize) -> String {
+    format!("<message to='{to}' type='chat' id='{n}'><body>{n}</body></message>")
+}
+
+fn bodies(w: &mut World, by: SessionId) -> Vec<String> {
+    w.got(by).iter().filter_map(|g| g.body()).collect()
+}
+
+/// What only it would get is on disk, so that the hub can stop at any time; it comes first, when it is back.
+#[test]
+fn its_messages_wait_on_disk() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    w.drop_all();
+    lost(&mut w, juliet);
+    for n in 0..3 {
+        w.send(romeo, &message(&format!("juliet@{DOMAIN}"), n));
+    }
+    w.send(romeo, &message(&format!("juliet@{DOMAIN}/b"), 3));
+    assert_eq!(w.loaded("juliet").offline.0, 4);
+    w.nothing(juliet);
+    w.nothing(romeo);
+    back(&mut w, juliet);
+    w.send(romeo, &message(&format!("juliet@{DOMAIN}"), 4));
+    assert_eq!(bodies(&mut w, juliet), ["0", "1", "2", "3", "4"]);
+    assert_eq!(w.loaded("juliet").offline.0, 0);
+}
+
+/// What others have read anyway waits for it where it is, so that it gets it as well, and nobody gets it twice.
+#[test]
+fn others_read_meanwhile() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let romeo = w.login("romeo", "a");
+    let (b, c) = (w.login("juliet", "b"), w.login("juliet", "c"));
+    w.drop_all();
+    lost(&mut w, b);
+    for n in 0..3 {
+        w.send(romeo, &message(&format!("juliet@{DOMAIN}"), n));
+    }
+    assert_eq!(w.loaded("juliet").offline.0, 0);
+    assert_eq!(bodies(&mut w, c), ["0", "1", "2"]);
+    back(&mut w, b);
+    assert_eq!(bodies(&mut w, b), ["0", "1", "2"]);
+}
+
+/// One that reads no messages to the bare address would never be given what waits on disk.
+#[test]
+fn one_that_is_not_available() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let romeo = w.login("romeo", "a");
+    let juliet = w.bound("juliet", "b");
+    w.drop_all();
+    lost(&mut w, juliet);
+    w.send(romeo, &message(&format!("juliet@{DOMAIN}/b"), 1));
+    assert_eq!(w.loaded("juliet").offline.0, 0);
+    back(&mut w, juliet);
+    assert_eq!(bodies(&mut w, juliet), ["1"]);
+}
+
+/// A new session has the right of way over one that may never come back.
+#[test]
+fn it_makes_room() {
+    let mut w = World::with(&["juliet"], |limits| limits.resources_per_account = 2);
+    let (b, c) = (w.login("juliet", "b"), w.login("juliet", "c"));
+    assert!(w.bind("juliet", "d").is_err());
+    lost(&mut w, c);
+    assert!(w.bind("juliet", "d").is_ok());
+    assert!(w.hub.session(b).is_some());
+    assert!(w.hub.session(c).is_none());
+}
+
+/// What is of no use later is not kept; an answer is, and so is what only its resource can have.
+#[test]
+fn what_is_worth_waiting() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    w.drop_all();
+    lost(&mut w, juliet);
+    let to = format!("juliet@{DOMAIN}/b");
+    w.send(romeo, &format!("<message to='{to}' type='headline'><body>news</body></message>"));
+    w.send(
+        romeo,
+        &format!("<message to='{to}'><active xmlns='http://jabber.org/protocol/chatstates'/></message>"),
+    );
+    w.send(romeo, &format!("<message to='{to}' type='error' id='e'><body>oops</body></message>"));
+    assert_eq!(w.loaded("juliet").offline.0, 0);
+    back(&mut w, juliet);
+    assert_eq!(bodies(&mut w, juliet), ["oops"]);
+}
