@@ -416,15 +416,18 @@ impl Shared {
         }
         let (unsent, waiting) = outbox.give_up();
         if let Some(jid) = &outbox.jid {
-            self.unsent(jid, outbox.priority, &unsent);
+            self.unsent(jid, outbox.priority, outbox.saved, &unsent);
         }
         for then in waiting {
             self.with_hub(|hub, mouth| then(hub, mouth, false));
         }
     }
 
-    fn unsent(self: &Rc<Self>, jid: &FullJid, priority: Option<i8>, unsent: &[u8]) {
-        self.each_of(unsent, |stanza| self.hear(Input::Unsent { to: jid, priority, stanza }));
+    fn unsent(self: &Rc<Self>, jid: &FullJid, priority: Option<i8>, mut saved: u32, unsent: &[u8]) {
+        self.each_of(unsent, |stanza| {
+            self.hear(Input::Unsent { to: jid, priority, saved: saved > 0, stanza });
+            saved = saved.saturating_sub(1);
+        });
     }
 
     /// Reads stanzas of an outbox again.

@@ -1,9 +1,10 @@
 """The servers of the bench: how each is started, and what it weighs. The generator is told where they are."""
 
-import json, os, select, shutil, signal, socket, subprocess, sys, tempfile, time
+import contextlib, json, os, select, shutil, signal, socket, subprocess, sys, tempfile, time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "lib"))
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target"))
 LOAD = TARGET / "bench" / "release" / "load"
 STONECHAT = os.environ.get("STONECHAT", str(TARGET / "release" / "stonechat"))
@@ -48,7 +49,8 @@ def free_port():
 class Server:
     """One server: how it is started, and the process while it runs."""
 
-    kind, package, program = "xmpp", None, None
+    kind, package, program, domain = "xmpp", None, None, DOMAIN
+    pids = None  # of all the processes that are measured, if it is not this one alone
     counts = True  # whether its memory comes from malloc(3)
 
     def __init__(self, base, certs):
@@ -224,6 +226,43 @@ class Relay(Server):
 
     def size(self):
         return float("nan")
+
+
+class Member:
+    """One of two servers that talk to each other, as the scenes start them; seen as the others are."""
+
+    kind, pids = "xmpp", None
+
+    def __init__(self, server, name):
+        self.server, self.name, self.domain = server, name, server.domain
+
+    @property
+    def process(self):
+        return self.server.proc
+
+    def address(self, tls="none"):
+        return f"{self.server.ip}:{getattr(self.server, 'ports', {}).get('c2s-plain', 5222)}"
+
+
+@contextlib.contextmanager
+def federated(name):
+    """Two servers of a kind, which find each other by DNS and prove themselves by dialback over TLS."""
+    from federation import Net
+
+    with Net() as net:
+        for domain in ("near.test", "far.test"):
+            if name == "stonechat":
+                net.hub(domain, trust="dialback", log="error", limits=["off"], args=["--registration", "open"])
+            else:
+                net.peer(name, domain=domain, encrypted=False, loglevel="error")
+        before = os.sched_getaffinity(0)
+        # What they start inherits this.
+        os.sched_setaffinity(0, {CORES[0]})
+        try:
+            net.start()
+        finally:
+            os.sched_setaffinity(0, before)
+        yield [Member(m, name) for m in net.members]
 
 
 class Actor:

@@ -36,7 +36,7 @@ data_path = "{dir}/data"
 interfaces = {{ "{ip}" }}
 c2s_ports = {{ 5222 }}
 c2s_direct_tls_ports = {{ 5223 }}
-s2s_ports = {{ 5269 }}
+s2s_ports = {{ {s2s_port} }}
 s2s_direct_tls_ports = {{ {direct_port} }}
 component_interfaces = {{ "{ip}" }}
 component_ports = {{ 5347 }}
@@ -70,9 +70,10 @@ ca_file: "{ca}"
 listen:
   - {{port: 5222, ip: "{ip}", module: ejabberd_c2s, starttls: true, starttls_required: {encrypted}, backlog: 100, access: c2s}}
   - {{port: 5223, ip: "{ip}", module: ejabberd_c2s, tls: true, backlog: 100, access: c2s}}
-  - {{port: 5269, ip: "{ip}", module: ejabberd_s2s_in, backlog: 100, max_stanza_size: 524288}}
+  - {{port: {s2s_port}, ip: "{ip}", module: ejabberd_s2s_in, backlog: 100, max_stanza_size: 524288}}
 {direct}
 s2s_use_starttls: required
+s2s_max_retry_delay: 1
 {s2s_cafile}
 auth_method: internal
 auth_password_format: scram
@@ -121,15 +122,16 @@ class Authority:
                         "-subj", f"/CN=the {label} of a test", "-addext", "basicConstraints=critical,CA:TRUE", "-addext",
                         "keyUsage=critical,keyCertSign,cRLSign", "-keyout", self.key, "-out", self.cert], check=True, capture_output=True)
 
-    def issue(self, domain, cert, key, names=None, usage="serverAuth,clientAuth", days="30"):
-        """For `names` (by default the domain). Public authorities give `serverAuth` alone now; old servers want both."""
+    def issue(self, domain, cert, key, names=None, usage="serverAuth,clientAuth", ago=0):
+        """For `names` (by default the domain), for 30 days. Public authorities give `serverAuth` alone now; old servers want both."""
         san = ",".join(f"DNS:{n}" for n in names or [domain])
         request, ext = Path(f"{cert}.csr"), Path(f"{cert}.ext")
         subprocess.run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={domain}",
                         "-keyout", key, "-out", request], check=True, capture_output=True)
         ext.write_text(f"subjectAltName={san}\nextendedKeyUsage={usage}\nbasicConstraints=critical,CA:FALSE\n")
-        subprocess.run(["openssl", "x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-CAcreateserial",
-                        "-days", days, "-extfile", ext, "-out", cert], check=True, capture_output=True)
+        then = ["faketime", f"{ago} days ago"] if ago else []
+        subprocess.run([*then, "openssl", "x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-CAcreateserial",
+                        "-days", "30", "-extfile", ext, "-out", cert], check=True, capture_output=True)
         request.unlink()
         ext.unlink()
 
@@ -210,15 +212,16 @@ class Peer(Server):
                  encrypted=True, certify=None):
         # "either": it has a certificate of the authority and does not insist on the other's.
         ca, ip, domain = trust == "ca", place(), domain or f"{kind}.test"
-        net.domain(domain, ip, 5269 if starttls else None, 5270 if direct else None, srv)
-        words = {"ca": net.authority.cert, "dns_ip": net.dns.ip, "dns_port": net.dns.port, "more": more, "loglevel": loglevel,
+        self.s2s = hubs.free_port(ip, 5269), hubs.free_port(ip, 5270)
+        net.domain(domain, ip, starttls and self.s2s[0], direct and self.s2s[1], srv)
+        words = {"s2s_port": self.s2s[0], "ca": net.authority.cert, "dns_ip": net.dns.ip, "dns_port": net.dns.port, "more": more, "loglevel": loglevel,
                  "encrypted": str(encrypted).lower(), "inetrc": net.inetrc, "domain": domain, "ip": ip,
                  "certify": certify or (self_signed if trust == "dialback" else net.authority.issue)}
         if kind == "prosody":
-            words |= {"secure": str(ca).lower(), "dialback": "" if ca else '"dialback"', "direct_port": "5270" if direct else "",
+            words |= {"secure": str(ca).lower(), "dialback": "" if ca else '"dialback"', "direct_port": self.s2s[1] if direct else "",
                       "template": PROSODY}
         else:
-            listen = f'  - {{port: 5270, ip: "{ip}", module: ejabberd_s2s_in, tls: true, backlog: 100}}'
+            listen = f'  - {{port: {self.s2s[1]}, ip: "{ip}", module: ejabberd_s2s_in, tls: true, backlog: 100}}'
             words |= {"dialback": "mod_s2s_dialback: {}" if not ca else "", "direct": listen if direct else "",
                       "s2s_cafile": f's2s_cafile: "{net.authority.cert}"' if ca else "", "template": EJABBERD}
         super().__init__(kind, **words)
@@ -244,33 +247,8 @@ class Peer(Server):
         return "\n".join(p.read_text(errors="replace") for p in paths if p.exists())
 
 
-class FederatedHub(Hub):
-    """A hub of ours with its doors for servers open."""
-
-    kind = "stonechat"
-    # RFC 6121 §8.5.1 leaves a server free to say nothing of an account that does not exist; ours does.
-    tells_unknown = False
-
-    def __init__(self, net, domain="hub.test", trust="dialback", direct=True, starttls=True, args=(), certified=None, srv=True,
-                 dns=True, names=None, **how):
-        how.setdefault("flags", ["--no-http", "--no-mdns"])
-        how.setdefault("log", "debug")
-        super().__init__(*args, domain=domain, ip=place(), **how)
-        self.trust = trust
-        self.args += ["--s2s-trust", trust]
-        if starttls:
-            self.args += ["--s2s", f"{self.ip}:5269"]
-        if direct:
-            self.args += ["--s2s-tls", f"{self.ip}:5270"]
-        if dns:
-            self.args += ["--dns", net.dns.address]
-        if certified if certified is not None else trust == "ca":
-            cert, key = self.dir / "own.pem", self.dir / "own.key"
-            net.authority.issue(domain, cert, key, names=names)
-            self.args += ["--cert", str(cert), "--key", str(key)]
-        if trust != "pinned":
-            self.args += ["--s2s-ca", str(net.authority.cert)]
-        net.domain(domain, self.ip, 5269 if starttls else None, 5270 if direct else None, srv)
+class Acquainted(Hub):
+    """What is asked of a hub that knows others."""
 
     def peers(self):
         """`peer list`, as people see it."""
@@ -285,6 +263,35 @@ class FederatedHub(Hub):
     def pin(self):
         """`sha256:…` of its key."""
         return pin_of(*self.where("c2s-tls"), self.domain)
+
+
+class FederatedHub(Acquainted):
+    """A hub of ours with its doors for servers open."""
+
+    kind = "stonechat"
+    # RFC 6121 §8.5.1 leaves a server free to say nothing of an account that does not exist; ours does.
+    tells_unknown = False
+
+    def __init__(self, net, domain="hub.test", trust="dialback", direct=True, starttls=True, args=(), certified=None, srv=True,
+                 dns=True, names=None, **how):
+        how.setdefault("flags", ["--no-http", "--no-mdns"])
+        how.setdefault("log", "debug")
+        super().__init__(*args, domain=domain, ip=place(), **how)
+        self.trust = trust
+        self.args += ["--s2s-trust", trust]
+        # Both listeners are always there; `starttls` and `direct` are what the DNS tells of them.
+        for option, port in (("s2s", 5269), ("s2s-tls", 5270)):
+            if f"--{option}" not in self.args:
+                self.ports[option] = hubs.free_port(self.ip, port)
+        if dns:
+            self.args += ["--dns", net.dns.address]
+        if certified if certified is not None else trust == "ca":
+            cert, key = self.dir / "own.pem", self.dir / "own.key"
+            net.authority.issue(domain, cert, key, names=names)
+            self.args += ["--cert", str(cert), "--key", str(key)]
+        if trust != "pinned":
+            self.args += ["--s2s-ca", str(net.authority.cert)]
+        net.domain(domain, self.ip, starttls and self.ports.get("s2s"), direct and self.ports.get("s2s-tls"), srv)
 
     def log(self):
         return self.text()
@@ -408,7 +415,6 @@ class Proxy:
             with self.lock:
                 self.pairs.append((s, t))
             for one, other in ((s, t), (t, s)):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
 
     def _copy(self, one, other):

@@ -27,6 +27,10 @@ PASSWORD = "Tr1ck-ier Pässwörd"
 
 _count = itertools.count(1)
 
+if threading.current_thread() is threading.main_thread():
+    # Who is told to stop (tests/run, after its time) still ends what was started here.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
 
 def fresh_address():
     """A loopback address that no other test run uses: made of our process id."""

@@ -9,6 +9,7 @@ import time
 from xml.sax.saxutils import quoteattr
 
 from federation import place
+from hub import free_port
 from servers import self_signed
 from xmpp import SASL, STANZA_ERRORS, STREAM, STREAM_ERRORS, TLS, Client, Closed, Timeout, b64, child, condition, name, show
 
@@ -112,8 +113,8 @@ class Neighbour:
         self.cert = cert or (f"{base}.pem", f"{base}.key")
         if cert is None:
             self_signed(domain, *self.cert)
-        net.domain(domain, self.ip)
-        self.listener = socket.create_server((self.ip, 5269), backlog=100)
+        self.listener = socket.create_server((self.ip, free_port(self.ip, 5269)), backlog=100)
+        net.domain(domain, self.ip, self.listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self):
@@ -171,7 +172,7 @@ class Neighbour:
 
     def link(self, hub, me=None, secure=True, cert=True, **kw):
         """A stream to a hub: TLS is done, nothing is proven."""
-        link = Link((hub.ip, 5269), me or self.domain, hub.domain, cert=self.cert if cert is True else cert, **kw)
+        link = Link(hub.where("s2s"), me or self.domain, hub.domain, cert=self.cert if cert is True else cert, **kw)
         return link.secure() if secure else link
 
     def proven(self, hub, **kw):

@@ -147,7 +147,10 @@ async fn reach(
     let places = places(shared, s2s, &wanted.remote).await?;
     let mut worst = NoWay::new(Lost::Timeout, "nobody answers at its addresses");
     for place in places.into_iter().take(fixed::PEER_ADDRESSES) {
-        note(shared, &wanted.remote, Link::Dialling, Some(place.found), None, None);
+        // A pairing is no link.
+        if wanted.task != Task::Pair {
+            note(shared, &wanted.remote, Link::Dialling, Some(place.found), None, None);
+        }
         match attempt(shared, s2s, wanted, &place, patience).await {
             Ok(stream) => return Ok(stream),
             Err((why, last)) => {

@@ -328,6 +328,7 @@ pub fn offline(net: &mut Net, door: &Door, meter: &Meter, receivers: usize, each
         users: door.users.clone(),
         domain: door.domain.clone(),
         kept: door.kept.clone(),
+        far: door.far.clone(),
         ..*door
     };
     let (_, failed) = quiet.open(net, receivers + 1, false);

@@ -30,6 +30,8 @@ pub struct Door {
     /// Sessions of one account, each with a resource of its own.
     pub per_account: usize,
     pub kept: RefCell<Kept>,
+    /// Another server: users from this number on log in there.
+    pub far: Option<(usize, SocketAddr, String)>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -79,6 +81,14 @@ impl User {
 }
 
 impl Door {
+    /// Where user `i` logs in.
+    fn server(&self, i: usize) -> (SocketAddr, &str) {
+        match &self.far {
+            Some((from, address, domain)) if i >= *from => (*address, domain),
+            _ => (self.address, &self.domain),
+        }
+    }
+
     /// Logs `count` users in (or registers them) and returns them; those that fail are counted.
     pub fn open(&self, net: &mut Net, count: usize, register: bool) -> (Vec<User>, usize) {
         let mut users: Vec<User> = (0..count).map(|n| User::new(self, n, register)).collect();
@@ -187,7 +197,7 @@ impl Door {
     }
 
     fn begin(&self, net: &mut Net, i: usize, users: &mut [User]) -> std::io::Result<()> {
-        net.connect(i, self.address, self.proto, self.tls == Tls::Direct)?;
+        net.connect(i, self.server(i).0, self.proto, self.tls == Tls::Direct)?;
         let user = &mut users[i];
         user.step = Step::Busy;
         user.encrypted = self.tls == Tls::Direct;
@@ -217,7 +227,7 @@ impl Door {
         let header = format!(
             "<?xml version='1.0'?><stream:stream to='{}' version='1.0' xml:lang='en' xmlns='jabber:client' \
              xmlns:stream='http://etherx.jabber.org/streams'>",
-            self.domain
+            self.server(i).1
         );
         net.out(i).extend_from_slice(header.as_bytes());
     }

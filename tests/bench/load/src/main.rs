@@ -36,6 +36,7 @@ const USAGE: &str = "load COMMAND [--option value]…
   relay        --each 0|1                    be the relay that others are compared with; a write for each message
 all: --kind xmpp|mqtt|relay --address IP:PORT --domain D --users PREFIX --tls none|starttls|direct --pid PID[,PID]
      --at-once LOGINS --per-account SESSIONS --from FIRST_SOURCE_ADDRESS --per-address CONNECTIONS
+     --far IP:PORT --far-domain D: of pairs, those who are written to log in there
      --count-file FILE: where the server counts its allocations
      --cue 1: says `ready` when logged in; the number of an act on standard input begins it, the end of the input ends it";
 
@@ -99,6 +100,12 @@ fn main() -> ExitCode {
         presence: true,
         per_account: args.number("per-account", 1.0) as usize,
         kept: Default::default(),
+        far: args.0.get("far").map(|far| match far.parse() {
+            Ok(address) => {
+                (args.number("pairs", 50.0) as usize, address, args.text("far-domain", "far.test"))
+            }
+            Err(e) => usage(&format!("--far: {e}")),
+        }),
     };
     if run(&command, &args, &door, &meter) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
