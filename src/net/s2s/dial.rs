@@ -59,6 +59,7 @@ fn plan(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, after: Duration) {
         return;
     }
     let at = if after.is_zero() { Instant::now() } else { jittered(after) };
+    let at = s2s.not_before(peer).map_or(at, |not_before| at.max(not_before));
     match s2s.dials.borrow().get(&peer) {
         Some(Dial::Running) => return,
         Some(Dial::Due(sooner)) if *sooner <= at => return,

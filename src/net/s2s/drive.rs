@@ -60,6 +60,8 @@ pub(super) struct Stream {
     pairs: Vec<(Rc<Verified>, SessionId)>,
     /// The peer whose outbox is written here.
     attached: Option<SessionId>,
+    /// Since when.
+    since: Instant,
     /// The one whose outbox will be, once it is known whether the other side counts (XEP-0198), but not later.
     waits: Option<(SessionId, Instant)>,
     /// XEP-0198: what was heard.
@@ -125,6 +127,7 @@ impl Stream {
             presented: None,
             pairs: Vec::new(),
             attached: None,
+            since: now,
             waits: None,
             heard: None,
             pairing: None,
@@ -214,7 +217,9 @@ impl Stream {
                 Woken::Told => {}
                 Woken::Readable => {
                     for _ in 0..fixed::READS {
-                        self.read()?;
+                        if !self.read()? {
+                            break;
+                        }
                     }
                     smol::future::yield_now().await;
                 }
@@ -305,25 +310,29 @@ impl Stream {
 
     // ---- reading ----------------------------------------------------------------------------------
 
-    fn read(&mut self) -> Result<(), Over> {
-        if self.stopped || self.starttls {
-            return Ok(());
-        }
+    /// Reads once; says whether there is more, and it may be read.
+    fn read(&mut self) -> Result<bool, Over> {
         let shared = self.shared.clone();
         let mut scratch = shared.scratch.borrow_mut();
         let Scratch { wire, plain, scan } = &mut *scratch;
         let n = match (&self.conn.io).read(wire) {
             Ok(0) => return Err(Over::Dead("the connection was closed")),
             Ok(n) => n,
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(false),
             Err(_) => return Err(Over::Dead("the connection is broken")),
         };
         (self.last, self.asked) = (Instant::now(), false);
         self.deadline = self.then.take().or(self.deadline);
         shared.read.set(shared.read.get().wrapping_add(n as u64));
+        let full = n == wire.len();
         let got = wire.get(..n).unwrap_or_default();
         let encrypted = self.conn.tls.borrow().is_some();
-        if encrypted { self.decrypt(got, plain, scan) } else { self.take(got, scan) }
+        if encrypted {
+            self.decrypt(got, plain, scan)?
+        } else {
+            self.take(got, scan)?
+        }
+        Ok(full && !self.stopped && !self.starttls)
     }
 
     /// What was left when the last frame stopped us.
@@ -515,7 +524,7 @@ impl Stream {
         let Some((peer, _)) = self.waits.take() else { return };
         if self.shared.attach(peer, &self.conn, &self.out, managed) {
             self.out.clear();
-            self.attached = Some(peer);
+            (self.attached, self.since) = (Some(peer), Instant::now());
         }
     }
 
@@ -556,7 +565,7 @@ impl Stream {
         note(&self.shared, &remote, Link::Up, None, Some(ready.how), None);
         if self.shared.attach(peer, &self.conn, &self.out, ready.managed) {
             self.out.clear();
-            self.attached = Some(peer);
+            (self.attached, self.since) = (Some(peer), Instant::now());
             return Ok(());
         }
         // Theirs was there first. If they may use this one, they perhaps do.

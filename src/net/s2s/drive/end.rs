@@ -45,6 +45,9 @@ impl Stream {
         if let Some(peer) = self.attached.take()
             && self.conn.session.get() == peer
         {
+            if broken {
+                self.s2s.broke(peer, self.since.elapsed());
+            }
             let kind = if broken { Lost::Timeout } else { Lost::Closed };
             let text = why.clone().unwrap_or_else(|| "it was closed".to_owned()).into();
             // A stanza that is half written stays so; nothing can be said behind it.
