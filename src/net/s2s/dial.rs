@@ -59,11 +59,20 @@ fn plan(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, after: Duration) {
         return;
     }
     let at = if after.is_zero() { Instant::now() } else { jittered(after) };
-    let at = s2s.not_before(peer).map_or(at, |not_before| at.max(not_before));
     match s2s.dials.borrow().get(&peer) {
         Some(Dial::Running) => return,
         Some(Dial::Due(sooner)) if *sooner <= at => return,
         _ => {}
+    }
+    if s2s.not_before(peer).is_some_and(|not_before| at < not_before) {
+        // The hub is not left waiting for an answer: it has its own ways of waiting.
+        let shared = shared.clone();
+        return shared.clone().spawn(async move {
+            if !shared.is_linked(peer) {
+                let text = "its links keep breaking; the next attempt comes in some seconds".into();
+                shared.unlink(peer, Unreachable { kind: Lost::Timeout, text });
+            }
+        });
     }
     s2s.dials.borrow_mut().insert(peer, Dial::Due(at));
     let (shared, s2s) = (shared.clone(), s2s.clone());

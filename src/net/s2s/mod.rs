@@ -61,7 +61,7 @@ pub struct S2s {
 /// A link that has lived so long is a good one.
 const LIVED: Duration = Duration::from_secs(20);
 /// The longest pause before one that keeps breaking is made anew.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(8);
 /// After that, nobody remembers.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
@@ -141,10 +141,10 @@ impl S2s {
         (*count, *at) = (count.saturating_add(1), now);
     }
 
-    /// When the next attempt for a peer may be made: the first break may have been a hiccup.
+    /// When the next attempt for a peer may be made: the first breaks may have been hiccups.
     fn not_before(&self, peer: SessionId) -> Option<Instant> {
         let (count, at) = self.short.borrow().get(&peer).copied()?;
-        let seconds = 1u64.checked_shl(count.checked_sub(2)?).unwrap_or(u64::MAX).min(PAUSE.as_secs());
+        let seconds = 1u64.checked_shl(count.checked_sub(3)?).unwrap_or(u64::MAX).min(PAUSE.as_secs());
         at.checked_add(Duration::from_secs(seconds))
     }
 
