@@ -55,11 +55,11 @@ class Three(Scene):
             self.people[y].send(f"<presence type='subscribed' to='watcher@{self.domain(x)}'/>")
             self.arrives(f"watcher@{x} sees watcher@{y}", self.people[x], presence(None, f"watcher@{self.domain(y)}/eye"))
 
-    def flow(self, seconds, meanwhile=lambda: None, repeats=()):
+    def flow(self, seconds, meanwhile=lambda: None, repeats=(), every=0.1, batch=10):
         """Messages in all six directions while something happens; the books afterwards. At `repeats` they may come again."""
         self.phase += 1
         receivers = {n: Receiver(lambda n=n: self.login(n, "reader", "book")) for n in NAMES}
-        senders = {(x, y): Sender(lambda x=x: self.login(x, "juliet"), f"reader@{self.domain(y)}", f"{self.phase}{x}>{y}") for x, y in self.every()}
+        senders = {(x, y): Sender(lambda x=x: self.login(x, "juliet"), f"reader@{self.domain(y)}", f"{self.phase}{x}>{y}", every, batch) for x, y in self.every()}
         for t in (*receivers.values(), *senders.values()):
             t.start()
         time.sleep(seconds / 2)
