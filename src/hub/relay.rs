@@ -457,8 +457,16 @@ impl Hub {
         self.counters.stanzas_in += 1;
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
         let origin = Origin { jid: from.into_owned(), session: id };
-        let (Ok(from), Ok(to)) = (Jid::parse(&origin.jid), Jid::parse(&to)) else {
-            return bounce(self, sink, &origin, stanza, Condition::JidMalformed);
+        let Ok(from) = Jid::parse(&origin.jid) else { return };
+        let Ok(to) = Jid::parse(&to) else {
+            // RFC 6120 §8.3.3.8, in our name: from an address that is none they would take nothing.
+            let own = self.peer_at(id).map(|peer| peer.local.clone());
+            let mut out = Vec::new();
+            let error = Error::new(Condition::JidMalformed);
+            if error.reply(&mut out, stanza, own.as_deref(), Some(from.as_str())) {
+                self.send(sink, id, &out);
+            }
+            return;
         };
         let origin = Origin { jid: from.as_str().to_owned(), session: id };
         let to = self.canonical(to);

@@ -404,6 +404,17 @@ fn d7_a_peer_is_no_way_to_a_third_domain() {
 }
 
 #[test]
+fn rfc6120_s8_3_3_8_an_address_of_ours_that_is_none() {
+    let (mut w, _, far) = linked();
+    w.remote(far, "<message from='carol@far.test/r' to='a b@hub.test' id='m'><body>hi</body></message>");
+    let got = w.one(far);
+    assert!(got.is_error("jid-malformed"));
+    assert_eq!((got.from(), got.attr("to").unwrap()), ("hub.test".into(), "carol@far.test/r".into()));
+    w.remote(far, "<message type='error' from='carol@far.test/r' to='a b@hub.test' id='m'/>");
+    w.nothing(far);
+}
+
+#[test]
 fn c5_errors_and_results_from_a_peer_are_never_answered() {
     let (mut w, _, far) = linked();
     for stanza in [
