@@ -7,7 +7,7 @@ use super::Hub;
 use super::relay::domain_of;
 use super::subscription::Verb;
 use super::talk::{SessionId, Sink};
-use crate::store::change::Subscription;
+use crate::store::change::{Item, Subscription};
 use crate::xml::Writer;
 
 impl Hub {
@@ -72,7 +72,8 @@ impl Hub {
             if available().next().is_none() {
                 continue;
             }
-            for item in account.roster.values().filter(|item| domain_of(&item.jid) == &*remote) {
+            let theirs = |item: &&Item| domain_of(&item.jid) == &*remote && !self.blocks(account, &item.jid);
+            for item in account.roster.values().filter(theirs) {
                 if matches!(item.subscription, Subscription::To | Subscription::Both) {
                     self.probe_remote(sink, account.jid.as_str(), &item.jid);
                 }

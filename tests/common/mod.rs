@@ -223,7 +223,7 @@ impl World {
             let writes = !changes.is_empty()
                 || matches!(ask, Ask::PrivatePut { .. } | Ask::Remove { .. } | Ask::Create { .. });
             let fails =
-                (self.ring.broken && writes) || (self.ring.unreadable && matches!(ask, Ask::Offline { .. }));
+                (self.ring.broken && writes) || (self.ring.unreadable && matches!(ask, Ask::Offline { .. } | Ask::Forward { .. }));
             let answer = match fails {
                 true => Answer::Failed("no space left on the test".into()),
                 false => self.ask(changes, ask),
@@ -375,6 +375,11 @@ impl World {
             then(&mut self.hub, &mut self.ring, false);
         }
         self.settle();
+    }
+
+    /// A peer that was too slow has taken all that waited for it.
+    pub fn drained(&mut self, peer: SessionId) {
+        self.tell(Input::Drained { session: peer });
     }
 
     /// A stanza comes from a peer.

@@ -394,6 +394,27 @@ fn contacts_of_a_lost_peer_are_gone_and_come_back_by_themselves() {
 }
 
 #[test]
+fn xep0191_nothing_goes_to_a_blocked_contact_when_its_server_is_back() {
+    let mut w = World::new(&["alice"]);
+    w.put_item("alice", Item { ask: true, ..contact(Subscription::From) });
+    w.put_item("alice", Item { jid: "dave@far.test".into(), ..contact(Subscription::Both) });
+    let far = w.peer("far.test");
+    let alice = w.login("alice", "a");
+    w.link(far);
+    for who in [CAROL, "dave@far.test"] {
+        w.iq(alice, "set", "", &format!("<block xmlns='urn:xmpp:blocking'><item jid='{who}'/></block>"));
+    }
+    w.drop_all();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.link(far);
+    w.nothing(far);
+    let other = w.bound("alice", "b");
+    w.send(other, "<presence/>");
+    w.nothing(far);
+}
+
+#[test]
 fn d7_a_peer_is_no_way_to_a_third_domain() {
     let (mut w, _, far) = linked();
     let third = w.peer("third.test");
