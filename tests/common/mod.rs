@@ -222,8 +222,8 @@ impl World {
         if let Some((changes, ask, then)) = self.ring.jobs.pop_front() {
             let writes = !changes.is_empty()
                 || matches!(ask, Ask::PrivatePut { .. } | Ask::Remove { .. } | Ask::Create { .. });
-            let fails =
-                (self.ring.broken && writes) || (self.ring.unreadable && matches!(ask, Ask::Offline { .. } | Ask::Forward { .. }));
+            let fails = (self.ring.broken && writes)
+                || (self.ring.unreadable && matches!(ask, Ask::Offline { .. } | Ask::Forward { .. }));
             let answer = match fails {
                 true => Answer::Failed("no space left on the test".into()),
                 false => self.ask(changes, ask),

@@ -100,6 +100,20 @@ fn what_a_lost_link_has_not_taken_is_on_disk_before_anything_is_acknowledged() {
 }
 
 #[test]
+fn an_answer_waits_for_what_is_parked_too() {
+    let (mut w, alice, far) = linked();
+    (w.ring.stalled, w.held) = (true, true);
+    w.send(alice, &message(1));
+    w.send(alice, "<message to='bob@hub.test' type='chat'><body>x</body></message>");
+    w.send(alice, "<iq type='get' id='p' to='hub.test'><ping xmlns='urn:xmpp:ping'/></iq>");
+    w.unlink(far, Lost::Timeout);
+    while w.got(alice).is_empty() {
+        assert!(w.turn(), "no answer");
+    }
+    assert_eq!((queued(&w), w.loaded("bob").offline.0), (1, 1));
+}
+
+#[test]
 fn messages_for_a_peer_that_is_away_come_in_order_when_it_is_back() {
     let (mut w, alice, far) = linked();
     w.ring.stalled = true;
