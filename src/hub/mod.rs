@@ -278,8 +278,10 @@ impl Hub {
         if let Some(peer) = self.peer_at(id) {
             return u64::from(peer.pending) >= most;
         }
+        // Answers that wait for a peer stay in memory for as long as it likes.
+        let owed = |s: &Session| s.away.as_ref().map_or(0, |away| away.owed.len() as u64);
         let under_way = |s: &Session| u64::from(s.pending).saturating_add(u64::from(s.parked));
-        self.session(id).is_some_and(|s| under_way(s) >= most)
+        self.session(id).is_some_and(|s| under_way(s).saturating_add(owed(s)) >= most)
     }
 
     /// An identifier that no other stanza of this hub has (XEP-0359 §3), growing with time.

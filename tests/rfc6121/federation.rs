@@ -114,6 +114,21 @@ fn an_answer_waits_for_what_is_parked_too() {
 }
 
 #[test]
+fn answers_that_wait_for_a_peer_are_counted() {
+    let (mut w, alice, _) = linked();
+    w.ring.stalled = true;
+    w.send(alice, &message(1));
+    assert!(!w.hub.congested(alice));
+    for _ in 0..w.hub.limits.jobs_per_session {
+        w.send(alice, "<iq type='get' id='p' to='hub.test'><ping xmlns='urn:xmpp:ping'/></iq>");
+    }
+    assert!(w.hub.congested(alice));
+    w.ring.stalled = false;
+    w.settle();
+    assert!(!w.hub.congested(alice));
+}
+
+#[test]
 fn messages_for_a_peer_that_is_away_come_in_order_when_it_is_back() {
     let (mut w, alice, far) = linked();
     w.ring.stalled = true;
