@@ -399,8 +399,13 @@ impl Hub {
         }
         let Some(from) = jid(&from).map(Jid::into_owned) else { return };
         if !self.is_local(from.domain()) {
-            let origin = self.origin_of(from.as_str());
-            self.send(sink, origin.session, &out);
+            // Over the pair that it came over: on no other may we speak for that domain of ours.
+            let to = stanza.to();
+            let local = to.as_deref().map_or(&*self.names.domain, domain_of);
+            let local = if self.is_component(from.domain()) { &self.names.domain } else { local };
+            if let Some(id) = self.find_peer(local, from.domain()) {
+                self.send(sink, id, &out);
+            }
             return;
         }
         let Some(local) = from.local().map(str::to_owned) else { return };
@@ -422,7 +427,6 @@ impl Hub {
     /// What a peer's outbox held when its link was gone (see [`super::talk::Input::Returned`]).
     pub(super) fn returned(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
-        let origin = self.origin_of(&from);
         let Some(peer) = self.peer_at(id) else { return };
         let (local, link, component) = (peer.local.clone(), peer.link.get(), peer.component);
         // It was only lent by the store.
@@ -439,6 +443,7 @@ impl Hub {
                 let known = stanza.child(ns::SID, "stanza-id").and_then(|c| stanza.child_attr(c, "id"));
                 let number = known.map_or_else(|| self.next_id().to_string(), |id| id.into_owned());
                 let Ok(to) = Jid::parse(&to) else { return };
+                let origin = self.origin_of(&from);
                 self.store_forward(sink, id, &origin, &to, stanza, &number);
             }
             Kind::Presence => self.is_stale(id),

@@ -553,3 +553,21 @@ fn xep0114_a_component_reaches_other_domains_where_that_is_allowed() {
     w.remote(pair, &format!("<message from='{CAROL}/r' to='x@irc.hub.test'><body>hi</body></message>"));
     assert_eq!(w.one(irc).body().unwrap(), "hi");
 }
+
+#[test]
+fn xep0114_what_a_component_did_not_take_is_answered_in_its_own_name() {
+    let (mut w, _, far) = linked();
+    w.hub.set_component("irc.hub.test", true);
+    let irc = w.hub.find_peer("hub.test", "irc.hub.test").unwrap();
+    w.link(irc);
+    let pair = w.hub.peer("irc.hub.test", "far.test").unwrap();
+    w.link(pair);
+    w.ring.stalled = true;
+    w.remote(
+        pair,
+        &format!("<iq type='get' id='q' from='{CAROL}/r' to='x@irc.hub.test'><x xmlns='y'/></iq>"),
+    );
+    w.unlink(irc, Lost::Closed);
+    w.nothing(far);
+    assert_eq!(w.one(pair).from(), "x@irc.hub.test");
+}
