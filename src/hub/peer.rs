@@ -315,8 +315,8 @@ impl Hub {
             peer.link.set(Link::Idle);
             if peer.component {
                 self.presence_lost(sink, id);
-            } else if self.is_wanted(id) {
-                self.redial(sink, id, 0);
+            } else {
+                self.make_up(sink, id);
             }
             return;
         }
@@ -343,6 +343,13 @@ impl Hub {
         }
     }
 
+    /// Has a link made at once if somebody waits for one.
+    pub(super) fn make_up(&mut self, sink: &mut dyn Sink, id: SessionId) {
+        if self.is_wanted(id) {
+            self.redial(sink, id, 0);
+        }
+    }
+
     /// A stream of theirs has broken off. If nothing of ours tells that they are there, we look.
     pub(super) fn suspect(&mut self, sink: &mut dyn Sink, id: SessionId) {
         if self.peer_at(id).is_some_and(|peer| !peer.available.is_empty()) {
@@ -361,9 +368,7 @@ impl Hub {
                 peer.attempts = 0;
                 peer.link.set(Link::Idle);
             }
-            if self.is_wanted(id) {
-                self.redial(sink, id, 0);
-            }
+            self.make_up(sink, id);
         }
     }
 

@@ -446,7 +446,12 @@ impl Hub {
                 let origin = self.origin_of(&from);
                 self.store_forward(sink, id, &origin, &to, stanza, &number);
             }
-            Kind::Presence => self.is_stale(id),
+            Kind::Presence => {
+                self.is_stale(id);
+                if link == Link::Idle {
+                    self.make_up(sink, id);
+                }
+            }
             _ if answerable(stanza) => {
                 let error = self.no_way(id);
                 self.return_to_sender(sink, stanza, error);

@@ -423,6 +423,22 @@ fn contacts_of_a_lost_peer_are_gone_and_come_back_by_themselves() {
 }
 
 #[test]
+fn presence_that_a_closed_link_has_not_taken_is_made_up_for() {
+    let mut w = World::new(&["alice"]);
+    w.put_item("alice", contact(Subscription::Both));
+    let far = w.peer("far.test");
+    let alice = w.login("alice", "a");
+    w.link(far);
+    w.drop_all();
+    w.ring.dials.clear();
+    w.send(alice, "<presence><show>away</show></presence>");
+    w.unlink(far, Lost::Closed);
+    assert_eq!(w.ring.dials, [(far, 0)]);
+    w.link(far);
+    assert!(w.got(far).iter().any(|g| g.0.contains("<show>away</show>")));
+}
+
+#[test]
 fn xep0191_nothing_goes_to_a_blocked_contact_when_its_server_is_back() {
     let mut w = World::new(&["alice"]);
     w.put_item("alice", Item { ask: true, ..contact(Subscription::From) });
