@@ -292,6 +292,7 @@ impl Hub {
         match &*stanza.type_() {
             "probe" => self.probe(sink, origin, to, place),
             "" | "unavailable" | "error" => {
+                self.note_available(origin, place, &stanza.type_());
                 if stanza.type_() == "error" && to.is_bare() {
                     return;
                 }

@@ -460,6 +460,17 @@ fn xep0191_nothing_goes_to_a_blocked_contact_when_its_server_is_back() {
 }
 
 #[test]
+fn d9_presence_that_nobody_asked_for_keeps_no_peer() {
+    let mut w = World::with(&["alice"], |l| l.peers = 1);
+    let far = w.peer("far.test");
+    w.login("alice", "a");
+    for to in ["alice@hub.test", "alice@hub.test/a", "nobody@hub.test", "hub.test"] {
+        w.remote(far, &format!("<presence from='eve@far.test/r' to='{to}'/>"));
+    }
+    assert!(w.hub.peer("hub.test", "other.test").is_some());
+}
+
+#[test]
 fn d7_a_peer_is_no_way_to_a_third_domain() {
     let (mut w, _, far) = linked();
     let third = w.peer("third.test");
