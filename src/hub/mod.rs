@@ -175,7 +175,7 @@ impl Hub {
             Input::Lost { session, unread } => self.lost(sink, session, unread),
             Input::Back { session } => self.back(sink, session),
             Input::Drained { session } => match session.peer_place() {
-                Some(_) => self.fetch_forward(sink, session),
+                Some(_) => self.drained(sink, session),
                 None => self.fetch_offline(sink, session),
             },
             Input::Unsent { to, priority, saved, stanza } => {

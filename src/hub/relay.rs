@@ -279,31 +279,41 @@ impl Hub {
         true
     }
 
+    /// A peer that was too slow has taken all that waited for it.
+    pub(super) fn drained(&mut self, sink: &mut dyn Sink, id: SessionId) {
+        if let Some(peer) = self.peer_at_mut(id) {
+            peer.full = false;
+        }
+        self.fetch_forward(sink, id);
+    }
+
     /// Sends what waits in the store, a batch at a time: the next one is read, and the last one
     /// forgotten, when the peer has taken it.
     pub(super) fn fetch_forward(&mut self, sink: &mut dyn Sink, id: SessionId) {
         let Some(peer) = self.peer_at_mut(id) else { return };
-        if peer.fetching || peer.queued.0 == 0 || peer.link.get() != Link::Up {
+        if peer.fetching || peer.expiring || peer.full || peer.queued.0 == 0 || peer.link.get() != Link::Up {
             return;
         }
         peer.fetching = true;
+        let round = peer.round;
         let (local, remote) = (peer.local.clone(), peer.remote.clone());
         let ask = Ask::Forward { local, remote, after: 0, max: 256, bytes: 131_072 };
-        let then: Then = Box::new(move |hub, sink, answer| hub.forwarded(sink, id, answer));
+        let then: Then = Box::new(move |hub, sink, answer| hub.forwarded(sink, id, round, answer));
         sink.store(Vec::new(), ask, then);
     }
 
-    fn forwarded(&mut self, sink: &mut dyn Sink, id: SessionId, answer: Answer) {
-        if self.peer_at(id).is_none_or(|peer| !peer.fetching || peer.link.get() != Link::Up) {
-            return;
-        }
+    fn forwarded(&mut self, sink: &mut dyn Sink, id: SessionId, round: u32, answer: Answer) {
+        let Some(peer) = self.peer_at_mut(id).filter(|peer| peer.round == round) else { return };
         let messages = match answer {
             Answer::Forward { messages, .. } => messages,
-            Answer::Failed(why) => {
-                log::error!("store: {why}");
-                Vec::new()
+            other => {
+                if let Answer::Failed(why) = other {
+                    log::error!("store: {why}");
+                }
+                // They are still the first; the next one that is put there has this tried again.
+                peer.fetching = false;
+                return;
             }
-            _ => Vec::new(),
         };
         let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
         for (number, _, stanza) in &messages {
@@ -316,7 +326,7 @@ impl Hub {
         let Some(up_to) = up_to else {
             if let Some(peer) = self.peer_at_mut(id) {
                 // A full outbox is told of by `Drained`; if there is nothing after all, the count was wrong.
-                peer.fetching = false;
+                (peer.fetching, peer.full) = (false, !messages.is_empty());
                 if messages.is_empty() {
                     peer.queued = (0, 0);
                 }
@@ -324,7 +334,7 @@ impl Hub {
             return;
         };
         let then: Taken = Box::new(move |hub, sink, taken| {
-            let Some(peer) = hub.peer_at_mut(id).filter(|_| taken) else { return };
+            let Some(peer) = hub.peer_at_mut(id).filter(|peer| taken && peer.round == round) else { return };
             peer.fetching = false;
             peer.queued = (peer.queued.0.saturating_sub(count), peer.queued.1.saturating_sub(size));
             let (local, remote) = (peer.local.clone(), peer.remote.clone());
@@ -343,14 +353,19 @@ impl Hub {
     /// nobody to wait for.
     pub(super) fn expire(&mut self, sink: &mut dyn Sink, id: SessionId, all: bool) {
         let before = self.now.unix().saturating_sub(self.limits.forward_seconds);
-        let Some(peer) = self.peer_at(id) else { return };
-        if peer.queued.0 == 0 || (!all && peer.oldest > before) {
+        let Some(peer) = self.peer_at_mut(id) else { return };
+        if peer.expiring || peer.queued.0 == 0 || (!all && peer.oldest > before) {
             return;
         }
+        // Nobody else reads them meanwhile.
+        peer.expiring = true;
         let (local, remote) = (peer.local.clone(), peer.remote.clone());
         let ask = Ask::Forward { local, remote, after: 0, max: 256, bytes: 1_048_576 };
         let then: Then = Box::new(move |hub, sink, answer| {
-            let Answer::Forward { messages, .. } = answer else { return };
+            if let Some(peer) = hub.peer_at_mut(id) {
+                peer.expiring = false;
+            }
+            let Answer::Forward { messages, .. } = answer else { return hub.fetch_forward(sink, id) };
             let old = messages.iter().take_while(|(_, time, _)| all || *time <= before);
             let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
             for (number, _, stanza) in old {
@@ -363,12 +378,17 @@ impl Hub {
             let Some(peer) = hub.peer_at_mut(id) else { return };
             peer.oldest = rest.unwrap_or(peer.oldest);
             peer.queued = (peer.queued.0.saturating_sub(count), peer.queued.1.saturating_sub(size));
-            let Some(up_to) = up_to else { return };
+            let Some(up_to) = up_to else { return hub.fetch_forward(sink, id) };
+            peer.expiring = true;
             let (local, remote) = (peer.local.clone(), peer.remote.clone());
             let then: Then = Box::new(move |hub, sink, answer| {
-                if answer == Answer::Nothing && count > 0 {
+                let Some(peer) = hub.peer_at_mut(id) else { return };
+                let up = peer.link.get() == Link::Up;
+                peer.expiring = false;
+                if answer == Answer::Nothing && !(all && up) {
                     hub.expire(sink, id, all);
                 }
+                hub.fetch_forward(sink, id);
             });
             sink.store(vec![Change::ForwardRemove { local, remote, up_to }], Ask::Nothing, then);
         });

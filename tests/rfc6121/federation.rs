@@ -129,6 +129,73 @@ fn answers_that_wait_for_a_peer_are_counted() {
 }
 
 #[test]
+fn who_takes_nothing_is_not_read_for_again_and_again() {
+    let (mut w, alice, far) = linked();
+    w.ring.full.insert(far);
+    w.send(alice, &message(1));
+    w.held = true;
+    w.send(alice, &message(2));
+    let mut turns = 0;
+    while w.turn() {
+        turns += 1;
+    }
+    assert_eq!(turns, 1, "to write it");
+    w.ring.full.clear();
+    w.held = false;
+    w.drained(far);
+    assert_eq!(w.got(far).len(), 2);
+}
+
+#[test]
+fn a_link_that_comes_and_goes_while_the_disk_is_slow() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    for n in 0..3 {
+        w.send(alice, &message(n));
+    }
+    w.held = true;
+    w.link(far);
+    w.unlink(far, Lost::Timeout);
+    w.link(far);
+    w.release();
+    assert_eq!(w.got(far).len(), 3, "once each");
+    assert_eq!((queued(&w), w.hub.peer_at(far).unwrap().queued), (0, (0, 0)));
+}
+
+#[test]
+fn what_goes_back_is_not_delivered_as_well() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(1));
+    w.pass(8 * 86_400);
+    w.send(alice, &message(2));
+    w.held = true;
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.link(far);
+    w.release();
+    assert_eq!(w.one(alice).attr("id").unwrap(), "m1");
+    assert_eq!(w.one(far).attr("id").unwrap(), "m2");
+    assert_eq!((queued(&w), w.hub.peer_at(far).unwrap().queued), (0, (0, 0)));
+}
+
+#[test]
+fn what_cannot_be_read_now_still_comes_first() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(1));
+    w.ring.unreadable = true;
+    w.link(far);
+    w.ring.unreadable = false;
+    w.send(alice, &message(2));
+    let ids: Vec<_> = w.got(far).iter().map(|g| g.attr("id").unwrap()).collect();
+    assert_eq!(ids, ["m1", "m2"]);
+}
+
+#[test]
 fn messages_for_a_peer_that_is_away_come_in_order_when_it_is_back() {
     let (mut w, alice, far) = linked();
     w.ring.stalled = true;
