@@ -145,7 +145,7 @@ impl Hub {
         ) {
             let error = self.no_way(id);
             return bounce(self, sink, origin, stanza, error);
-        } else if !self.store_forward(sink, id, origin, to, stanza, &number) {
+        } else if !self.store_forward(sink, id, origin, to, stanza, &number, false) {
             return;
         }
         if stanza.kind() == Kind::Message {
@@ -212,7 +212,8 @@ impl Hub {
 
     // ---- the queue in the store ------------------------------------------------------------
 
-    /// Keeps a stanza for a peer, or gives it back (then it is false).
+    /// Keeps a stanza for a peer, behind the others or before them, or gives it back (then it is false).
+    #[allow(clippy::too_many_arguments)] // the parts of one stamp, and where it goes
     fn store_forward(
         &mut self,
         sink: &mut dyn Sink,
@@ -221,6 +222,7 @@ impl Hub {
         to: &Jid<'_>,
         stanza: &Stanza<'_>,
         number: &str,
+        first: bool,
     ) -> bool {
         let Some(packet) = self.stamp_remote(id, origin, to, stanza, Some(number), true) else {
             return false;
@@ -249,6 +251,7 @@ impl Hub {
         let change = Change::ForwardPut {
             local: peer.local.clone(),
             remote: peer.remote.clone(),
+            first,
             time: now,
             stanza: packet.into(),
         };
@@ -357,8 +360,14 @@ impl Hub {
         if peer.expiring || peer.queued.0 == 0 || (!all && peer.oldest > before) {
             return;
         }
-        // Nobody else reads them meanwhile.
+        // Nobody else reads them meanwhile, and what the outbox held is there first.
         peer.expiring = true;
+        let then: Then = Box::new(move |hub, sink, _| hub.give_back(sink, id, before, all));
+        sink.store(Vec::new(), Ask::Nothing, then);
+    }
+
+    fn give_back(&mut self, sink: &mut dyn Sink, id: SessionId, before: u64, all: bool) {
+        let Some(peer) = self.peer_at(id) else { return };
         let (local, remote) = (peer.local.clone(), peer.remote.clone());
         let ask = Ask::Forward { local, remote, after: 0, max: 256, bytes: 1_048_576 };
         let then: Then = Box::new(move |hub, sink, answer| {
@@ -464,7 +473,7 @@ impl Hub {
                 let number = known.map_or_else(|| self.next_id().to_string(), |id| id.into_owned());
                 let Ok(to) = Jid::parse(&to) else { return };
                 let origin = self.origin_of(&from);
-                self.store_forward(sink, id, &origin, &to, stanza, &number);
+                self.store_forward(sink, id, &origin, &to, stanza, &number, true);
             }
             Kind::Presence => {
                 self.is_stale(id);

@@ -362,7 +362,7 @@ impl World {
             Input::Unlinked { peer, why: Unreachable { kind, text: "a test".into() } },
             &mut self.ring,
         );
-        for got in unsent {
+        for got in unsent.into_iter().rev() {
             let mut scan = Scan::new();
             let text = scan.element(got.0.as_bytes(), &Scope::default(), &Caps::judged_before()).unwrap();
             let stanza = Stanza::new(text, &scan).unwrap();

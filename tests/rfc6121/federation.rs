@@ -129,6 +129,25 @@ fn answers_that_wait_for_a_peer_are_counted() {
 }
 
 #[test]
+fn what_a_full_outbox_holds_comes_before_what_did_not_fit() {
+    let (mut w, alice, far) = linked();
+    w.ring.stalled = true;
+    w.send(alice, &message(1));
+    w.send(alice, &message(2));
+    w.ring.full.insert(far);
+    w.send(alice, &message(3));
+    w.send(alice, &message(4));
+    w.ring.full.clear();
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(5));
+    assert_eq!(queued(&w), 5);
+    w.ring.stalled = false;
+    w.link(far);
+    let bodies: Vec<_> = w.got(far).iter().filter_map(|g| g.body()).collect();
+    assert_eq!(bodies, ["1", "2", "3", "4", "5"]);
+}
+
+#[test]
 fn who_takes_nothing_is_not_read_for_again_and_again() {
     let (mut w, alice, far) = linked();
     w.ring.full.insert(far);
