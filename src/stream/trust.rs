@@ -77,6 +77,14 @@ pub struct Ladder {
     pub pin: Option<Pin>,
 }
 
+impl Ladder {
+    /// The same for whoever answers where a domain was only seen on the local network. There anybody can say that
+    /// it is any domain, so that the way to it proves nothing, and a rung that rests on the way is none (threats D4, I1).
+    pub fn of_a_hint(self) -> Ladder {
+        Ladder { lowest: self.lowest.max(Rung::Ca), ..self }
+    }
+}
+
 /// How far up the peer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trusted {
@@ -288,6 +296,20 @@ mod tests {
         assert!(text.starts_with("pinned: the pinned key has changed: was sha256:AQEB"), "{text}");
         assert!(text.contains("stonechat peer add peer.test --pin sha256:AgIC"), "{text}");
         assert!(climb(&ladder, None, || Ok(())).is_err(), "no key is not a way around either");
+    }
+
+    #[test]
+    fn i1_where_anybody_can_answer_the_way_proves_nothing() {
+        let none = || Err("unknown issuer".to_owned());
+        for lowest in Rung::ALL {
+            let ladder = Ladder { lowest, pin: None }.of_a_hint();
+            assert!(climb(&ladder, Some(OTHER), none).is_err(), "{lowest}");
+            assert!(climb(&ladder, None, none).is_err(), "{lowest}");
+            assert_eq!(climb(&ladder, Some(OTHER), || Ok(())).is_ok(), lowest != Rung::Pinned);
+            let pinned = Ladder { lowest, pin: Some(OURS) }.of_a_hint();
+            assert_eq!(climb(&pinned, Some(OURS), none), Ok(Trusted::Pinned));
+            assert!(climb(&pinned, Some(OTHER), || Ok(())).is_err());
+        }
     }
 
     #[test]

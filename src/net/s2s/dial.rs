@@ -144,9 +144,10 @@ async fn reach(
     wanted: &Wanted,
     patience: Duration,
 ) -> Result<Stream, NoWay> {
-    let places = places(shared, s2s, &wanted.remote).await?;
+    let places = some(places(shared, s2s, &wanted.remote).await?);
     let mut worst = NoWay::new(Lost::Timeout, "nobody answers at its addresses");
-    for place in places.into_iter().take(fixed::PEER_ADDRESSES) {
+    let mut hint = true;
+    for place in places {
         // A pairing is no link.
         if wanted.task != Task::Pair {
             note(shared, &wanted.remote, Link::Dialling, Some(place.found), None, None);
@@ -155,9 +156,11 @@ async fn reach(
             Ok(stream) => return Ok(stream),
             Err((why, last)) => {
                 log::debug!("{} at {}: {}", wanted.remote, place.addr, why.text);
-                // What somebody has said tells more than that nobody was there.
-                if why.connected || !worst.connected {
-                    worst = why;
+                // What somebody has said tells more than that nobody was there; and what was found elsewhere more
+                // than anything that somebody on the local network says, who may be anybody (threats I1, I2).
+                let hinted = place.found == Found::Mdns;
+                if (hint && !hinted) || (hint == hinted && (why.connected || !worst.connected)) {
+                    (worst, hint) = (why, hinted);
                 }
                 if last {
                     break;
@@ -166,6 +169,14 @@ async fn reach(
         }
     }
     Err(worst)
+}
+
+/// As many addresses as are tried. Those that were only seen leave half of the room to the others: whoever answers for
+/// a domain on the local network keeps nobody from where it really is (threats I1).
+fn some(places: Vec<Place>) -> Vec<Place> {
+    let (seen, others): (Vec<Place>, Vec<Place>) = places.into_iter().partition(|p| p.found == Found::Mdns);
+    let room = fixed::PEER_ADDRESSES.saturating_sub(others.len().min(fixed::PEER_ADDRESSES / 2));
+    seen.into_iter().take(room).chain(others).take(fixed::PEER_ADDRESSES).collect()
 }
 
 /// One address. With the failure: whether there is no sense in trying others.
@@ -194,6 +205,7 @@ async fn attempt(
     };
     let half = Half::Out(Box::new(Initiating::new(settings, wanted.clone())));
     let mut stream = Stream::new(shared, s2s, Conn::new(io, place.addr), half, None);
+    stream.found(place.found);
     stream.within(patience);
     let mut done = match place.direct {
         true => stream.handshake().await,
@@ -218,14 +230,16 @@ async fn attempt(
     let on_record = shared.peers.borrow().known(wanted.remote.as_str()).is_some();
     let (mut no_way, last) = match &over {
         Over::Failed(failure) => {
-            // Another address may be another machine, with another certificate.
-            let last = !matches!(
-                failure,
-                Failure::Distrust(_)
-                    | Failure::StarttlsNotOffered
-                    | Failure::Protocol(_)
-                    | Failure::Stream(_)
-            );
+            // Another address may be another machine, with another certificate. Where it was only seen, that may be
+            // anybody, whatever he says.
+            let last = place.found != Found::Mdns
+                && !matches!(
+                    failure,
+                    Failure::Distrust(_)
+                        | Failure::StarttlsNotOffered
+                        | Failure::Protocol(_)
+                        | Failure::Stream(_)
+                );
             (NoWay::new(lost(failure, on_record), failure), last)
         }
         Over::Answer(verdict) => {
@@ -298,6 +312,7 @@ pub async fn pair(shared: &Rc<Shared>, remote: &Domain) {
 }
 
 /// An address to try.
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Place {
     addr: SocketAddr,
     direct: bool,
@@ -380,5 +395,28 @@ async fn said(s2s: &S2s, address: &str, found: Found) -> Result<Vec<Place>, NoWa
             Ok(ips.into_iter().map(place).collect())
         }
         Err(why) => Err(NoWay::new(Lost::Timeout, format!("{host}: {why}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(n: u16, found: Found) -> Place {
+        Place { addr: SocketAddr::from(([192, 0, 2, 1], n)), direct: false, found }
+    }
+
+    #[test]
+    fn i1_who_answers_for_a_domain_leaves_room_for_where_it_is() {
+        let seen = || (1..=16).map(|n| at(n, Found::Mdns));
+        let dns = |many| (1..=many).map(|n| at(100 + n, Found::Dns));
+        for (many, hints) in [(0, 8), (1, 7), (3, 5), (4, 4), (16, 4)] {
+            let places = some(seen().chain(dns(many)).collect());
+            assert_eq!(places.len(), fixed::PEER_ADDRESSES, "{many}");
+            assert_eq!(places.iter().filter(|p| p.found == Found::Mdns).count(), hints, "{many}");
+            assert_eq!(places.first(), Some(&at(1, Found::Mdns)), "those that are near come first");
+        }
+        assert_eq!(some(dns(16).collect()), dns(8).collect::<Vec<_>>());
+        assert_eq!(some(seen().take(2).chain(dns(2)).collect()).len(), 4);
     }
 }

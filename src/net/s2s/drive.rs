@@ -68,6 +68,8 @@ pub(super) struct Stream {
     heard: Option<u32>,
     /// Its number, where it is used for a pairing.
     pairing: Option<u64>,
+    /// It leads to where its domain was only seen ([`Found::Mdns`]).
+    hint: bool,
     /// `<starttls/>` is agreed on.
     starttls: bool,
     /// Frames may wait in the reader (or in TLS) that no readiness of the socket will tell of.
@@ -131,6 +133,7 @@ impl Stream {
             waits: None,
             heard: None,
             pairing: None,
+            hint: false,
             starttls: false,
             stopped: true,
             ready: false,
@@ -149,6 +152,11 @@ impl Stream {
         if let Half::Out(half) = &mut self.half {
             half.start(&mut self.out);
         }
+    }
+
+    /// How the place that it leads to was found.
+    pub fn found(&mut self, found: Found) {
+        self.hint = found == Found::Mdns;
     }
 
     /// Gives up sooner than others, and at once on somebody who takes the connection and says nothing.
@@ -180,7 +188,8 @@ impl Stream {
             Half::In(half) => half.secured(),
             Half::Out(half) => {
                 let remote = half.wanted().remote.clone();
-                let judgement = self.s2s.judge(&self.shared, self.presented.as_ref(), &remote);
+                let presented = self.presented.as_ref();
+                let judgement = self.s2s.judge(&self.shared, presented, &remote, self.hint);
                 half.secured(judgement, &mut self.out)?;
             }
         }
@@ -422,7 +431,7 @@ impl Stream {
                             .text("the operator of this hub does not want it to talk to that domain")
                             .into());
                     }
-                    let judgement = self.s2s.judge(&self.shared, self.presented.as_ref(), &remote);
+                    let judgement = self.s2s.judge(&self.shared, self.presented.as_ref(), &remote, false);
                     if let Err(why) = &judgement
                         && !self.shared.pairing.wants(remote.as_str())
                     {

@@ -112,15 +112,18 @@ impl S2s {
         }))
     }
 
-    /// How far a domain is proven by what was shown, and by what is on record.
+    /// How far a domain is proven by what was shown, and by what is on record. `hint`: it is only because it was
+    /// seen on the local network that we are there.
     fn judge(
         &self,
         shared: &Shared,
         presented: Option<&Presented>,
         domain: &Domain,
+        hint: bool,
     ) -> Result<Trusted, Distrust> {
         let pin = shared.peers.borrow().known(domain.as_str()).and_then(|record| record.pin);
-        self.tls.judge(presented, domain.as_str(), &Ladder { lowest: self.lowest.get(), pin })
+        let ladder = Ladder { lowest: self.lowest.get(), pin };
+        self.tls.judge(presented, domain.as_str(), &if hint { ladder.of_a_hint() } else { ladder })
     }
 
     /// Whether a stream of ours waits for its dialback (threats D2).
