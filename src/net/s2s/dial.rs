@@ -109,7 +109,9 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
     if s2s.stopping.get() {
         return;
     }
-    note(shared, &remote, Link::Dialling, None, None, None);
+    // What was wrong last time stays until it is known to be over.
+    let before = shared.peers.borrow().live.get(remote.as_str()).and_then(|live| live.error.clone());
+    note(shared, &remote, Link::Dialling, None, None, before.clone());
     let wanted = Wanted { local, remote, task: Task::Link { bidi: true } };
     let made = reach(shared, s2s, &wanted, NEGOTIATE).await;
     drop(permit);
@@ -122,8 +124,10 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
         // It has come to us meanwhile, and that is as good.
         Err(why) if shared.is_linked(peer) => log::debug!("{}: no link of ours: {}", wanted.remote, why.text),
         Err(why) => {
-            log::info!("{}: no link: {}", wanted.remote, why.text);
             let error = Some(why.text.to_string());
+            // A line when it changes, not one for each attempt.
+            let level = if error == before { log::Level::Debug } else { log::Level::Info };
+            log::log!(level, "{}: no link: {}", wanted.remote, why.text);
             note(shared, &wanted.remote, Link::Waiting, None, None, error);
             shared.unlink(peer, Unreachable { kind: why.kind, text: why.text.into() });
         }

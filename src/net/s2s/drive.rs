@@ -499,7 +499,7 @@ impl Stream {
 
     /// A pair is proven on a stream of theirs, or in their direction of one of ours.
     fn proven(&mut self, proof: Rc<Verified>) {
-        log::info!("{} is {}, by {}", self.conn.peer, proof.remote(), proof.how().rung());
+        log::info!("{} is {}, known by {}", self.conn.peer, proof.remote(), proof.how().words());
         self.settled(proof.remote(), proof.how());
         let (local, remote) = (proof.local().as_str(), proof.remote().as_str());
         let Some(peer) = self.shared.with_hub(|hub, _| hub.peer(local, remote)) else { return };
@@ -549,7 +549,7 @@ impl Stream {
         log::info!(
             "{}: linked with {remote} as {local}, which is known by {}",
             self.conn.peer,
-            ready.how.rung()
+            ready.how.words()
         );
         self.heard = ready.managed.then_some(0);
         self.ready = true;

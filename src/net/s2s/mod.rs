@@ -227,10 +227,10 @@ fn note(
     error: Option<String>,
 ) {
     let mut peers = shared.peers.borrow_mut();
-    let known = peers.live.get(domain.as_str()).map(|live| live.found);
+    let known = peers.live.get(domain.as_str()).and_then(|live| live.found);
     let found = match (found, known) {
-        (Some(Found::Came) | None, Some(known)) => known,
-        (found, _) => found.unwrap_or(Found::Came),
+        (Some(Found::Came) | None, Some(known)) => Some(known),
+        (found, _) => found,
     };
     let since = shared.now().unix();
     peers.note(domain.as_str(), Live { state, found, trusted, error, since });
