@@ -386,6 +386,7 @@ fn reload(
 /// Tells all clients, waits for them a little, and lets the store finish.
 async fn close(shared: &Rc<Shared>, data: &Path) {
     let _ = std::fs::remove_file(data.join(console::NAME));
+    shared.closing.set(true);
     for conn in shared.connected() {
         conn.kill(net::ring::end(Condition::SystemShutdown));
     }

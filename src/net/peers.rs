@@ -319,6 +319,10 @@ pub fn states(
             Way::Up => Link::Up,
             Way::Waiting { .. } => Link::Waiting,
         };
+        // Of one that was a component, or that nobody ever went for, there is nothing to say.
+        if way == Link::Down && pair.queued.0 == 0 && !all.contains_key(&pair.remote) {
+            continue;
+        }
         let state = of(&mut all, &pair.remote);
         state.state = state.state.max(way);
         queue(state, pair.queued, pair.oldest);

@@ -2,7 +2,7 @@
 
 use super::drive::Stream;
 use super::half::{Half, Over, lost};
-use super::{S2s, jittered, note, permits};
+use super::{S2s, jittered, news, note, permits};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{Lost, SessionId, Unreachable};
 use crate::jid::Domain;
@@ -109,9 +109,7 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
     if s2s.stopping.get() {
         return;
     }
-    // What was wrong last time stays until it is known to be over.
-    let before = shared.peers.borrow().live.get(remote.as_str()).and_then(|live| live.error.clone());
-    note(shared, &remote, Link::Dialling, None, None, before.clone());
+    note(shared, &remote, Link::Dialling, None, None, None);
     let wanted = Wanted { local, remote, task: Task::Link { bidi: true } };
     let made = reach(shared, s2s, &wanted, NEGOTIATE).await;
     drop(permit);
@@ -125,9 +123,7 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
         Err(why) if shared.is_linked(peer) => log::debug!("{}: no link of ours: {}", wanted.remote, why.text),
         Err(why) => {
             let error = Some(why.text.to_string());
-            // A line when it changes, not one for each attempt.
-            let level = if error == before { log::Level::Debug } else { log::Level::Info };
-            log::log!(level, "{}: no link: {}", wanted.remote, why.text);
+            log::log!(news(shared, &wanted.remote, &why.text), "{}: no link: {}", wanted.remote, why.text);
             note(shared, &wanted.remote, Link::Waiting, None, None, error);
             shared.unlink(peer, Unreachable { kind: why.kind, text: why.text.into() });
         }
@@ -354,7 +350,9 @@ async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<V
         // A name of the local network is not there today, and may be tomorrow.
         Err(why) if remote.as_str().ends_with(".local") => {
             log::debug!("{remote}: {why}");
-            let text = "it is not to be seen on the local network; give its address: stonechat peer add DOMAIN --address HOST:PORT";
+            let text = format!(
+                "it is not to be seen on the local network; is it there? If mDNS does not reach it: stonechat peer add {remote} --address HOST:PORT"
+            );
             return Err(NoWay::new(Lost::Timeout, text));
         }
         Err(why) => {

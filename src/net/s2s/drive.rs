@@ -4,7 +4,7 @@ mod end;
 
 use super::half::{Half, Over};
 use super::hear::{after_pending, hear};
-use super::{S2s, note, permits};
+use super::{S2s, news, note, permits};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{Input, SessionId, Sink};
 use crate::jid::Domain;
@@ -416,7 +416,7 @@ impl Stream {
             match ask {
                 Ask::Judge { remote } => {
                     if !permits(&self.shared, remote.as_str()) {
-                        log::info!("{}: {remote} is not welcome here", self.conn.peer);
+                        log::debug!("{}: {remote} is not welcome here", self.conn.peer);
                         let error = stream::Error::new(Condition::PolicyViolation);
                         return Err(error
                             .text("the operator of this hub does not want it to talk to that domain")
@@ -426,8 +426,12 @@ impl Stream {
                     if let Err(why) = &judgement
                         && !self.shared.pairing.wants(remote.as_str())
                     {
-                        log::info!("{} says that it is {remote}: not trusted, {why}", self.conn.peer);
                         let trouble = format!("it came, and is not trusted, {why}");
+                        log::log!(
+                            news(&self.shared, &remote, &why.to_string()),
+                            "{} says that it is {remote}: not trusted, {why}",
+                            self.conn.peer
+                        );
                         self.s2s.trouble(&self.shared, &remote, trouble);
                     }
                     next = self.half.judged(judgement, &mut self.out)?;
