@@ -106,6 +106,15 @@ impl Trusted {
         }
     }
 
+    /// What it is known by, for a sentence.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Trusted::Pinned => "its pinned key",
+            Trusted::Ca => "its certificate",
+            Trusted::Dialback => "dialback only",
+        }
+    }
+
     /// Whether the certificate has proven the domain, so that SASL EXTERNAL may be offered and
     /// accepted (XEP-0178 §3).
     pub const fn proven(self) -> bool {
@@ -175,22 +184,31 @@ impl Distrust {
     }
 }
 
+/// Whether a domain is one of the local network's: two people can compare there (RFC 6762 §3).
+pub fn is_nearby(domain: &str) -> bool {
+    domain.ends_with(".local")
+}
+
 impl fmt::Display for Distrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let domain = self.domain.as_deref().unwrap_or("DOMAIN");
         match &self.why {
             Why::KeyChanged { was, is } => write!(
                 f,
-                "pinned: the pinned key has changed: was {}, is {}; if the other side has a new key, ask its operator to \
-                 confirm it, then: stonechat peer add {domain} --pin {}",
+                "pinned: the pinned key has changed: was {}, is {}; if the people there say that they have a new one: \
+                 stonechat peer repair {domain}, then pair with it again, or take the key over by hand (peer add)",
                 pin_text(was),
                 pin_text(is),
-                pin_text(is)
             ),
             Why::KeyMissing { was } => write!(
                 f,
                 "pinned: no certificate was shown, and the key {} is pinned; the other side must show its certificate in TLS",
                 pin_text(was)
+            ),
+            Why::NotPinned { is: Some(_) } if is_nearby(domain) => write!(
+                f,
+                "pinned: only pinned keys are accepted here (--s2s-trust pinned), and none is on record; if that is {domain}: \
+                 stonechat peer pair {domain}",
             ),
             Why::NotPinned { is: Some(is) } => write!(
                 f,
@@ -303,7 +321,10 @@ mod tests {
         let why = climb(&ladder, Some(OTHER), || Ok(())).unwrap_err().of("peer.test");
         let text = why.to_string();
         assert!(text.starts_with("pinned: the pinned key has changed: was sha256:AQEB"), "{text}");
-        assert!(text.contains("stonechat peer add peer.test --pin sha256:AgIC"), "{text}");
+        assert!(
+            text.contains("stonechat peer repair peer.test") && text.contains("is sha256:AgIC"),
+            "{text}"
+        );
         assert!(climb(&ladder, None, || Ok(())).is_err(), "no key is not a way around either");
     }
 
@@ -364,6 +385,8 @@ mod tests {
         for evil in ["", "a;rm -rf /", "a b", "$(x)", "ü.test"] {
             assert!(new().of(evil).to_string().contains("peer add DOMAIN --pin"), "{evil}");
         }
+        let nearby = new().of("boat.local").to_string();
+        assert!(nearby.ends_with("if that is boat.local: stonechat peer pair boat.local"), "{nearby}");
         assert!(new().of("[::1]").to_string().contains("peer add [::1] --pin"));
     }
 

@@ -2,7 +2,7 @@
 
 use super::drive::Stream;
 use super::half::{Half, Over, lost};
-use super::{S2s, jittered, note, permits};
+use super::{S2s, jittered, news, note, permits};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{Lost, SessionId, Unreachable};
 use crate::hub::throttle::network;
@@ -138,8 +138,8 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
         // It has come to us meanwhile, and that is as good.
         Err(why) if shared.is_linked(peer) => log::debug!("{}: no link of ours: {}", wanted.remote, why.text),
         Err(why) => {
-            log::info!("{}: no link: {}", wanted.remote, why.text);
             let error = Some(why.text.to_string());
+            log::log!(news(shared, &wanted.remote, &why.text), "{}: no link: {}", wanted.remote, why.text);
             note(shared, &wanted.remote, Link::Waiting, None, None, error);
             shared.unlink(peer, Unreachable { kind: why.kind, text: why.text.into() });
         }
@@ -405,7 +405,9 @@ async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<V
         // A name of the local network is not there today, and may be tomorrow.
         Err(why) if remote.as_str().ends_with(".local") => {
             log::debug!("{remote}: {why}");
-            let text = "it is not to be seen on the local network; give its address: stonechat peer add DOMAIN --address HOST:PORT";
+            let text = format!(
+                "it is not to be seen on the local network; is it there? If mDNS does not reach it: stonechat peer add {remote} --address HOST:PORT"
+            );
             return Err(NoWay::new(Lost::Timeout, text));
         }
         Err(why) => {

@@ -4,7 +4,7 @@ mod end;
 
 use super::half::{Half, Over};
 use super::hear::{after_pending, hear};
-use super::{S2s, note, permits};
+use super::{S2s, news, note, permits};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{Input, SessionId, Sink};
 use crate::jid::Domain;
@@ -433,7 +433,7 @@ impl Stream {
             match ask {
                 Ask::Judge { remote } => {
                     if !permits(&self.shared, remote.as_str()) {
-                        log::info!("{}: {remote} is not welcome here", self.conn.peer);
+                        log::debug!("{}: {remote} is not welcome here", self.conn.peer);
                         let error = stream::Error::new(Condition::PolicyViolation);
                         return Err(error
                             .text("the operator of this hub does not want it to talk to that domain")
@@ -443,11 +443,13 @@ impl Stream {
                     if let Err(why) = &judgement
                         && !self.shared.pairing.wants(remote.as_str())
                     {
-                        // One line for one stream, whatever it claims to be (threats J7).
-                        let level = if self.caught { log::Level::Debug } else { log::Level::Info };
-                        self.caught = true;
-                        log::log!(level, "{} says that it is {remote}: not trusted, {why}", self.conn.peer);
                         let trouble = format!("it came, and is not trusted, {why}");
+                        // One line for one stream, whatever it claims to be (threats J7).
+                        let level = match std::mem::replace(&mut self.caught, true) {
+                            true => log::Level::Debug,
+                            false => news(&self.shared, &remote, &why.to_string()),
+                        };
+                        log::log!(level, "{} says that it is {remote}: not trusted, {why}", self.conn.peer);
                         self.s2s.trouble(&self.shared, &remote, trouble);
                     }
                     next = self.half.judged(judgement, &mut self.out)?;
@@ -533,7 +535,7 @@ impl Stream {
     /// A pair is proven on a stream of theirs, or in their direction of one of ours.
     fn proven(&mut self, proof: Rc<Verified>) -> Result<(), Over> {
         self.stands(proof.remote(), proof.how(), false)?;
-        log::info!("{} is {}, by {}", self.conn.peer, proof.remote(), proof.how().rung());
+        log::info!("{} is {}, known by {}", self.conn.peer, proof.remote(), proof.how().words());
         self.settled(proof.remote(), proof.how());
         let (local, remote) = (proof.local().as_str(), proof.remote().as_str());
         let Some(peer) = self.shared.with_hub(|hub, _| hub.peer(local, remote)) else { return Ok(()) };
@@ -585,7 +587,7 @@ impl Stream {
         log::info!(
             "{}: linked with {remote} as {local}, which is known by {}",
             self.conn.peer,
-            ready.how.rung()
+            ready.how.words()
         );
         self.heard = ready.managed.then_some(0);
         self.ready = true;

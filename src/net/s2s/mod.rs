@@ -247,13 +247,24 @@ fn note(
     error: Option<String>,
 ) {
     let mut peers = shared.peers.borrow_mut();
-    let known = peers.live.get(domain.as_str()).map(|live| live.found);
+    let live = peers.live.get(domain.as_str());
+    let known = live.and_then(|live| live.found);
+    // What was wrong last time stays until it is known to be over.
+    let before = live.filter(|_| state == Link::Dialling).and_then(|live| live.error.clone());
+    let error = error.or(before);
     let found = match (found, known) {
-        (Some(Found::Came) | None, Some(known)) => known,
-        (found, _) => found.unwrap_or(Found::Came),
+        (Some(Found::Came) | None, Some(known)) => Some(known),
+        (found, _) => found,
     };
     let since = shared.now().unix();
     peers.note(domain.as_str(), Live { state, found, trusted, error, since });
+}
+
+/// The level for what is wrong with a domain: a line when it changes, and not one for each attempt of either side.
+fn news(shared: &Shared, domain: &Domain, why: &str) -> log::Level {
+    let peers = shared.peers.borrow();
+    let error = peers.live.get(domain.as_str()).and_then(|live| live.error.as_deref());
+    if error.is_some_and(|error| error.ends_with(why)) { log::Level::Debug } else { log::Level::Info }
 }
 
 /// A time that is up at different moments for many who wait for the same thing (threats D9).

@@ -17,7 +17,7 @@
 use super::dialback::{self, Keys};
 use super::proofs::Verified;
 use crate::jid::Domain;
-use crate::stream::error::Error;
+use crate::stream::error::{Error, Plain};
 use crate::stream::pairing;
 use crate::stream::sasl;
 use crate::stream::trust::{Distrust, Trusted};
@@ -228,7 +228,7 @@ impl From<xml::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quoted = |f: &mut fmt::Formatter<'_>, text: &Option<Box<str>>| match text {
-            Some(text) => write!(f, ", it says: {}", text.escape_debug()),
+            Some(text) => write!(f, ", it says: {}", Plain(text)),
             None => Ok(()),
         };
         match self {

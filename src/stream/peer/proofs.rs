@@ -286,6 +286,10 @@ pub(super) fn told(why: &Distrust) -> String {
         }
         Why::NotPinned { .. } => "only servers whose key an operator has pinned are accepted here".to_owned(),
         Why::NoCertificate => "a certificate for your domain is wanted here, and you show none".to_owned(),
-        Why::Certificate(why) => format!("your certificate is not accepted here for your domain: {why}"),
+        // What comes behind is what our operator may do.
+        Why::Certificate(why) => {
+            let why = why.split("; ").next().unwrap_or_default();
+            format!("your certificate is not accepted here for your domain: {why}")
+        }
     }
 }

@@ -31,7 +31,11 @@ impl Stream {
         };
         let dead = why.is_some() && failure.is_none();
         let name = remote.as_ref().map_or("a server", Domain::as_str);
+        // Of those that have proven nothing, strangers can make any number; who has dialled says why there is no link.
         match &why {
+            Some(why) if self.how.is_none() => {
+                log::debug!("{}: no stream with {name}: {why}", self.conn.peer)
+            }
             Some(why) => log::info!("{}: the stream with {name} is over: {why}", self.conn.peer),
             None => log::debug!("{}: the stream with {name} is over", self.conn.peer),
         }
