@@ -15,12 +15,14 @@ use crate::net::reactor::Socket;
 use crate::net::ring::Shared;
 use crate::stream::peer::{Callback, Failure, Initiating, Task, Verdict, Wanted};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// To be connected to one address.
 const CONNECT: Duration = Duration::from_secs(8);
+/// The same on a network of one's own, where people wait to see who is gone.
+const CONNECT_NEAR: Duration = Duration::from_secs(3);
 /// From there to a stream that is ready; the other side may have to call us back.
 const NEGOTIATE: Duration = Duration::from_secs(30);
 /// One key, looked up, asked about and answered.
@@ -186,8 +188,9 @@ async fn attempt(
     patience: Duration,
 ) -> Result<Stream, (NoWay, bool)> {
     let connecting = async { Socket::connect(&shared.reactor, place.addr).await };
+    let near = place.found == Found::Mdns || local(place.addr.ip());
     let late = async {
-        shared.reactor.after(CONNECT).await;
+        shared.reactor.after(if near { CONNECT_NEAR } else { CONNECT }).await;
         Err(std::io::ErrorKind::TimedOut.into())
     };
     let io = match smol::future::or(connecting, late).await {
@@ -250,6 +253,14 @@ async fn attempt(
     // The last words may take a while, and nobody waits for them.
     shared.spawn(stream.finish(over));
     Err((no_way, last))
+}
+
+/// Whether an address is one of the machine's own networks (RFC 1918, RFC 3927, RFC 4193, RFC 4291).
+fn local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
 }
 
 fn plain(why: &std::io::Error) -> String {
