@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// To be connected to one address.
 const CONNECT: Duration = Duration::from_secs(8);
+/// The same on a network of one's own, where people wait to see who is gone.
+const CONNECT_NEAR: Duration = Duration::from_secs(3);
 /// From there to a stream that is ready; the other side may have to call us back.
 const NEGOTIATE: Duration = Duration::from_secs(30);
 /// All addresses of a domain, one after the other: others wait for their turn.
@@ -213,8 +215,9 @@ async fn attempt(
     patience: Duration,
 ) -> Result<Stream, (NoWay, bool)> {
     let connecting = async { Socket::connect(&shared.reactor, place.addr).await };
+    let near = place.found == Found::Mdns || local(place.addr.ip());
     let late = async {
-        shared.reactor.after(CONNECT).await;
+        shared.reactor.after(if near { CONNECT_NEAR } else { CONNECT }).await;
         Err(std::io::ErrorKind::TimedOut.into())
     };
     let io = match smol::future::or(connecting, late).await {
@@ -280,6 +283,14 @@ async fn attempt(
     // The last words may take a while, and nobody waits for them.
     shared.spawn(stream.finish(over));
     Err((no_way, last))
+}
+
+/// Whether an address is one of the machine's own networks (RFC 1918, RFC 3927, RFC 4193, RFC 4291).
+fn local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
 }
 
 fn plain(why: &std::io::Error) -> String {
