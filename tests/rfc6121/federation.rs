@@ -372,6 +372,45 @@ fn what_has_waited_too_long_goes_back_to_its_sender() {
 }
 
 #[test]
+fn a9_a_message_over_which_the_link_is_lost_again_and_again_goes_back() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    for n in 0..5 {
+        w.send(alice, &message(n));
+    }
+    // The peer breaks off at the third.
+    let (mut arrived, mut links) = (Vec::new(), 0);
+    while arrived.len() < 4 {
+        links += 1;
+        assert!(links < 20, "{arrived:?}");
+        w.ring.stalled = true;
+        w.link(far);
+        while let Some(first) = w.peek(far).first().map(|got| got.body().unwrap()) {
+            // A batch with it in it is lost as a whole, for all that we know.
+            if w.peek(far).iter().any(|got| got.body().unwrap() == "2") {
+                w.unlink(far, Lost::Timeout);
+                w.unlink(far, Lost::Timeout);
+                break;
+            }
+            arrived.push(first);
+            w.got(far);
+            w.ring.stalled = false;
+            w.turn();
+            w.ring.stalled = true;
+            w.settle();
+        }
+    }
+    assert_eq!(arrived, ["0", "1", "3", "4"]);
+    let back = w.one(alice);
+    assert!(back.is_error("undefined-condition"));
+    assert_eq!((back.attr("id").unwrap(), back.from()), ("m2".into(), CAROL.into()));
+    w.ring.stalled = false;
+    w.settle();
+    assert_eq!(queued(&w), 0);
+}
+
+#[test]
 fn what_comes_again_is_dropped_also_after_a_restart() {
     let (mut w, alice, far) = linked();
     let id = |n: u32| format!("<stanza-id xmlns='urn:xmpp:sid:0' by='far.test' id='i{n}'/>");
