@@ -139,6 +139,11 @@ impl Peer {
         }
         true
     }
+
+    /// Whether so much has come since the start that nothing of before it can come again: a peer sends in order.
+    pub(super) fn is_known_well(&self) -> bool {
+        self.recent.len() >= super::limits::fixed::RECENT
+    }
 }
 
 /// All peers.

@@ -578,9 +578,9 @@ impl Hub {
             log::debug!("{remote}: a message came again");
             return;
         }
-        // It was sent before, perhaps to us before we were started again: then the account has it. Those
-        // behind it must not overtake it meanwhile.
-        let again = by(ns::DELAY, "delay", "from").is_some();
+        // It was sent before, perhaps to us before we were started again: then the account has it, and all
+        // that it has is looked through. Those behind it must not overtake it meanwhile.
+        let again = by(ns::DELAY, "delay", "from").is_some() && !peer.is_known_well();
         let Some(peer) = self.peer_at_mut(id) else { return };
         let local = match to.local() {
             Some(local) if (again || peer.asking > 0) && self.is_local(to.domain()) => local.to_owned(),

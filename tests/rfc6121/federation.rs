@@ -446,6 +446,29 @@ fn what_comes_again_is_dropped_also_after_a_restart() {
 }
 
 #[test]
+fn only_what_may_be_of_before_the_start_is_looked_for_on_disk() {
+    let (mut w, _, far) = linked();
+    let late = "<delay xmlns='urn:xmpp:delay' from='far.test' stamp='2026-01-01T00:00:00Z'/>";
+    let say = |n: usize| {
+        format!(
+            "<message from='{CAROL}/r' to='alice@hub.test'><body>x</body><stanza-id xmlns='urn:xmpp:sid:0' by='far.test' id='i{n}'/>{late}</message>"
+        )
+    };
+    let turns = |w: &mut World, n: usize| {
+        w.held = true;
+        w.remote(far, &say(n));
+        std::iter::from_fn(|| w.turn().then_some(())).count()
+    };
+    assert_eq!(turns(&mut w, 0), 1);
+    w.held = false;
+    for n in 1..stonechat::hub::limits::fixed::RECENT {
+        w.remote(far, &say(n));
+        w.drop_all();
+    }
+    assert_eq!(turns(&mut w, 1_000_000), 0, "nobody could bear that for ever");
+}
+
+#[test]
 fn they_come_in_the_order_they_were_sent() {
     let (mut w, _, far) = linked();
     let late = "<delay xmlns='urn:xmpp:delay' from='far.test' stamp='2026-01-01T00:00:00Z'/>";

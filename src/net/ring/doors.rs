@@ -107,8 +107,12 @@ impl Shared {
     // ---- peers --------------------------------------------------------------------------------
 
     /// A stream to a peer is ready: `first` goes out on it, then what has waited, to be acknowledged if the
-    /// stream is managed (XEP-0198); the hub is told. False: there is another already.
+    /// stream is managed (XEP-0198); the hub is told. False: there is another already, or the peer is forgotten.
     pub fn attach(self: &Rc<Self>, peer: SessionId, conn: &Rc<Conn>, first: &[u8], managed: bool) -> bool {
+        // Its place may be another's by now, with an outbox that holds something.
+        if self.hub.borrow().peer_at(peer).is_none() {
+            return false;
+        }
         {
             let mut ring = self.ring.borrow_mut();
             let Some(outbox) = ring.peer(peer) else { return false };
