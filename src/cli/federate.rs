@@ -28,6 +28,15 @@ pub fn permit(hub: &mut Hub, options: &Options, peers: &Peers) {
     peers.components.keys().for_each(|domain| hub.set_component(domain, true));
 }
 
+/// The same for a hub that runs: whom it no longer wants to speak to is left at once.
+pub fn permit_anew(shared: &Rc<Shared>, options: &Options) {
+    {
+        let peers = shared.peers.borrow();
+        shared.with_hub(|hub, _| permit(hub, options, &peers));
+    }
+    s2s::review(shared);
+}
+
 /// Streams to and from other servers, whose listeners are open.
 pub fn servers(
     shared: &Rc<Shared>,

@@ -350,12 +350,18 @@ fn reload(
         ("c2s", options.c2s == started.c2s),
         ("c2s-tls", options.c2s_tls == started.c2s_tls),
         ("c2s-plain", options.c2s_plain == started.c2s_plain),
+        ("s2s", options.s2s == started.s2s && options.federation == started.federation),
+        ("s2s-tls", options.s2s_tls == started.s2s_tls),
+        ("s2s-ca", options.s2s_ca == started.s2s_ca),
+        ("s2s-public-roots", options.s2s_public_roots == started.s2s_public_roots),
+        ("dns", options.dns == started.dns),
     ] {
         if !same {
             log::warn!("reload: a change of {name} takes a new start");
         }
     }
     options.data.clone_from(&started.data);
+    options.federation = started.federation;
     leave_files(&mut options, file_limit());
     let names = shared.with_hub(|hub, _| hub.names.clone());
     let identity = identity(&options, &names)?;
@@ -366,6 +372,7 @@ fn reload(
         s2s.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
         s2s.lowest.set(options.s2s_trust);
     }
+    federate::permit_anew(shared, &options);
     shared.store.set_max_accounts(options.limits.accounts);
     let settings = shared.with_hub(|hub, _| settings(&options, hub, secret));
     shared.reload(options.limits.clone(), names, settings);

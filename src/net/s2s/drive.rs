@@ -446,7 +446,7 @@ impl Stream {
                     self.half.vouched(ours, &mut self.out);
                 }
                 Ask::Verify(call) => self.call_back(call),
-                Ask::Proven(proof) => self.proven(proof),
+                Ask::Proven(proof) => self.proven(proof)?,
                 Ask::Ready(ready) => self.is_ready(ready)?,
                 Ask::Managed => {
                     self.heard = Some(0);
@@ -506,12 +506,26 @@ impl Stream {
         Over::Paired
     }
 
+    /// What was judged a while ago has to hold now that something comes of it: between the certificate and the proof a
+    /// call-back may be under way, or the other side takes its time, and streams that prove nothing yet are not in the
+    /// table from which [`super::changed`] closes them (threats I6).
+    fn stands(&self, remote: &Domain, how: Trusted, hint: bool) -> Result<(), Over> {
+        let now = self.s2s.judge(&self.shared, self.presented.as_ref(), remote, hint);
+        let ours = || self.shared.with_hub(|hub, _| hub.is_component(remote.as_str()));
+        if permits(&self.shared, remote.as_str()) && !ours() && how.stands(&now) {
+            return Ok(());
+        }
+        let error = stream::Error::new(Condition::Reset);
+        Err(error.text("what is on record about your domain has changed").into())
+    }
+
     /// A pair is proven on a stream of theirs, or in their direction of one of ours.
-    fn proven(&mut self, proof: Rc<Verified>) {
+    fn proven(&mut self, proof: Rc<Verified>) -> Result<(), Over> {
+        self.stands(proof.remote(), proof.how(), false)?;
         log::info!("{} is {}, by {}", self.conn.peer, proof.remote(), proof.how().rung());
         self.settled(proof.remote(), proof.how());
         let (local, remote) = (proof.local().as_str(), proof.remote().as_str());
-        let Some(peer) = self.shared.with_hub(|hub, _| hub.peer(local, remote)) else { return };
+        let Some(peer) = self.shared.with_hub(|hub, _| hub.peer(local, remote)) else { return Ok(()) };
         note(&self.shared, proof.remote(), Link::Up, Some(Found::Came), Some(proof.how()), None);
         self.pairs.push((proof.clone(), peer));
         match &self.half {
@@ -525,6 +539,7 @@ impl Stream {
             // It is there, so perhaps it can be reached, too.
             _ => self.shared.hear(Input::Sighted { domain: remote }),
         }
+        Ok(())
     }
 
     /// Their stream carries our stanzas as well. What has waited is not lost with the stream only if the other side
@@ -543,7 +558,7 @@ impl Stream {
         self.how = Some(self.how.map_or(how, |best| if best.rung() > how.rung() { best } else { how }));
         self.place = self.place.take().map(Place::settled);
         self.reader.set_max_bytes(self.shared.limits().stanza_bytes as usize);
-        self.s2s.arrived(remote, &self.conn);
+        self.s2s.arrived(remote, &self.conn, how);
         let patience = self.idle().saturating_mul(2).as_millis();
         let patience = u32::try_from(patience).unwrap_or(u32::MAX);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(self.conn.io.get_ref(), patience);
@@ -554,6 +569,7 @@ impl Stream {
     fn is_ready(&mut self, ready: Ready) -> Result<(), Over> {
         let Half::Out(half) = &self.half else { return Ok(()) };
         let (local, remote) = (half.wanted().local.clone(), half.wanted().remote.clone());
+        self.stands(&remote, ready.how, self.hint)?;
         self.settled(&remote, ready.how);
         log::info!(
             "{}: linked with {remote} as {local}, which is known by {}",

@@ -54,8 +54,8 @@ pub struct S2s {
     calls: Cell<usize>,
     /// Streams of ours that wait for the result of their dialback, by connection.
     waiting: RefCell<HashMap<*const Conn, Waiting>>,
-    /// Streams on which a domain is proven, the oldest first.
-    streams: RefCell<HashMap<Domain, Vec<Rc<Conn>>>>,
+    /// Streams on which a domain is proven, and how, the oldest first.
+    streams: RefCell<HashMap<Domain, Vec<Known>>>,
 }
 
 /// A link that has lived so long is a good one.
@@ -64,6 +64,9 @@ const LIVED: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(60);
 /// After that, nobody remembers.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// A stream on which a domain is proven, and how.
+type Known = (Rc<Conn>, Trusted);
 
 /// Local and remote domain, and the id of the stream.
 type Waiting = (Domain, Domain, Box<str>);
@@ -166,16 +169,16 @@ impl S2s {
 
     /// A domain is proven on a connection. Of too many the oldest gives way: it may be dead, and its owner does
     /// not know.
-    fn arrived(&self, domain: &Domain, conn: &Rc<Conn>) {
+    fn arrived(&self, domain: &Domain, conn: &Rc<Conn>, how: Trusted) {
         let mut streams = self.streams.borrow_mut();
         let all = streams.entry(domain.clone()).or_default();
-        if all.iter().any(|known| Rc::ptr_eq(known, conn)) {
+        if all.iter().any(|(known, _)| Rc::ptr_eq(known, conn)) {
             return;
         }
-        all.push(conn.clone());
+        all.push((conn.clone(), how));
         if all.len() > fixed::STREAMS_PER_DOMAIN {
             let error = stream::Error::new(Condition::Conflict);
-            all.remove(0).kill(End::Error(error.text("there are newer streams for that domain")));
+            all.remove(0).0.kill(End::Error(error.text("there are newer streams for that domain")));
         }
     }
 
@@ -183,7 +186,7 @@ impl S2s {
     fn left(&self, conn: &Rc<Conn>) {
         self.waiting.borrow_mut().remove(&Rc::as_ptr(conn));
         self.streams.borrow_mut().retain(|_, all| {
-            all.retain(|known| !Rc::ptr_eq(known, conn));
+            all.retain(|(known, _)| !Rc::ptr_eq(known, conn));
             !all.is_empty()
         });
     }
@@ -213,9 +216,25 @@ pub fn changed(shared: &Rc<Shared>, domain: &str) {
     let Some(s2s) = shared.s2s.get() else { return };
     let Ok(domain) = Domain::parse(domain) else { return };
     let streams = s2s.streams.borrow().get(&domain).cloned().unwrap_or_default();
-    for conn in streams {
+    for (conn, _) in streams {
         let error = stream::Error::new(Condition::Reset);
         conn.kill(End::Error(error.text("what is on record about your domain has changed")));
+    }
+}
+
+/// The options are others now: streams with domains that are no longer welcome, or that are not proven as well as it is
+/// asked for from here on, are closed.
+pub fn review(shared: &Rc<Shared>) {
+    let Some(s2s) = shared.s2s.get() else { return };
+    let all = s2s.streams.borrow().clone();
+    for (domain, streams) in all {
+        let welcome = permits(shared, domain.as_str());
+        for (conn, _) in streams.iter().filter(|(_, how)| !welcome || how.rung() < s2s.lowest.get()) {
+            let error = stream::Error::new(Condition::PolicyViolation);
+            conn.kill(End::Error(
+                error.text("the operator of this hub has changed what it asks of your domain"),
+            ));
+        }
     }
 }
 

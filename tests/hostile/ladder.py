@@ -1,0 +1,126 @@
+"""D4 to D13, I6, J7: what was believed once, and what goes on when it no longer holds; what one stream may cost."""
+
+import signal
+import socket
+import tempfile
+import time
+
+from federation import pin_of_cert, place
+from hub import wait_for
+from neighbours import World, forged
+from stage import Closed, Refused, Timeout, show
+
+SM = "urn:xmpp:sm:3"
+OTHER = "sha256:" + "A" * 43 + "="
+
+
+def pin(neighbour):
+    with open(neighbour.cert[0], "rb") as f:
+        return pin_of_cert(f.read())
+
+
+def ends(link, seconds=5):
+    """Whether the hub ends it."""
+    try:
+        link.end(seconds)
+        return True
+    except Closed:
+        return True
+    except (Timeout, OSError):
+        return False
+
+
+def i6_judged_before_the_record_changed(t):
+    """A certificate is judged when the header comes, and used later; meanwhile a person may have said otherwise."""
+    w = World(t)
+    ours = pin(w.evil)
+    for what, *order in (("another key is pinned", "add", "evil.test", "--pin", OTHER), ("it is repaired", "repair", "evil.test"), ("it is removed", "remove", "evil.test")):
+        w.hub.run("peer", "add", "evil.test", "--pin", ours)
+        waits, speaks = w.link(), w.link()
+        t.check("the pinned key may log in", "EXTERNAL" in waits.mechanisms(), str(waits.mechanisms()))
+        speaks.external("")
+        speaks.send(f"<message from='x@evil.test' to='{w.alice.jid}'><body>pinned</body></message>")
+        w.alice.expect_body("pinned", 5)
+        w.hub.run("peer", *order)
+        t.check(f"{what}: what rests on the old key is closed", ends(speaks))
+        try:
+            waits.external("")
+            waits.send(forged("x@evil.test", w.alice.jid))
+            t.check(f"{what}: and nothing can rest on it any more", ends(waits))
+        except (Closed, Refused):
+            pass
+        waits.drop()
+        w.hub.run("peer", "remove", "evil.test", check=False)
+    w.nothing_forged("by the old key")
+    w.well("after that")
+
+
+def i6_pinned_while_the_call_was_under_way(t):
+    """Dialback takes its time; a key that is pinned meanwhile is the only one that counts."""
+    w = World(t)
+
+    class Slow(set):
+        def __contains__(self, key):
+            time.sleep(2)
+            return super().__contains__(key)
+
+    w.evil.keys = Slow()
+    link = w.link()
+    link.send(f"<db:result from='evil.test' to='hub.test'>{w.evil.key()}</db:result>")
+    time.sleep(0.7)
+    w.hub.run("peer", "add", "evil.test", "--pin", OTHER)
+    try:
+        link.quiet(4)
+    except Closed:
+        pass
+    try:
+        link.send(forged("x@evil.test", w.alice.jid))
+        t.check("dialback does not stand against a pin", ends(link))
+    except (Closed, OSError):
+        pass
+    w.nothing_forged("by dialback")
+    w.well("after that")
+
+
+def i6_options_that_change(t):
+    """SIGHUP: whom the operator no longer wants is left at once."""
+    conf = t.keep(Conf())
+    w = World(t, args=["--config", conf.path])
+    link = w.proven()
+    link.send(f"<message from='x@evil.test' to='{w.alice.jid}'><body>welcome</body></message>")
+    w.alice.expect_body("welcome", 5)
+    conf.write("peer-deny evil.test\n")
+    w.hub.proc.send_signal(signal.SIGHUP)
+    t.check("the stream is closed", ends(link))
+    try:
+        w.proven().drop()
+        t.check("and no new one is made", False)
+    except (Closed, AssertionError, Timeout):
+        pass
+    w.fails("nor one of ours", "evil.test", "remote-server-not-found")
+    conf.write("")
+    w.hub.proc.send_signal(signal.SIGHUP)
+    wait_for("it is welcome again", lambda: welcome(w), 10)
+    w.honest("after that")
+
+
+def welcome(w):
+    try:
+        return w.proven()
+    except (Closed, AssertionError, Timeout):
+        return None
+
+
+class Conf:
+    """An options file."""
+
+    def __init__(self):
+        self.file = tempfile.NamedTemporaryFile("w", suffix=".conf")
+        self.path = self.file.name
+
+    def write(self, text):
+        with open(self.path, "w") as f:
+            f.write(text)
+
+    def __exit__(self, *_):
+        self.file.close()
