@@ -124,3 +124,28 @@ class Conf:
 
     def __exit__(self, *_):
         self.file.close()
+
+
+def d9_denied_with_messages_waiting(t):
+    """What waits for a domain that is no longer wanted goes back, and not there."""
+    w = World(t)
+    lost = socket.create_server((place(), 5269))
+    w.net.domain("later.test", lost.getsockname()[0])
+    w.net.dns.start()
+    lost_at = lost.getsockname()
+    lost.close()
+    w.alice.message("x@later.test", "one", id="k1")
+    wait_for("it waits", lambda: w.hub.peer("later.test").get("queued") == 1, 30)
+    w.hub.stop()
+    visits, there = [], socket.create_server(lost_at)
+    there.settimeout(4)
+    w.hub.args += ["--peer-deny", "later.test"]
+    w.hub.start()
+    try:
+        there.accept()
+        visits.append(1)
+    except TimeoutError:
+        pass
+    t.check("nobody goes there", not visits)
+    wait_for("it does not wait any more", lambda: not w.hub.peer("later.test").get("queued"), 10)
+    there.close()

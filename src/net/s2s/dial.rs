@@ -96,6 +96,13 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
         Some((Domain::parse(&peer.local).ok()?, Domain::parse(&peer.remote).ok()?))
     });
     let Some((local, remote)) = pair else { return };
+    // What waits in the store may be older than the operator's word.
+    if !permits(shared, remote.as_str()) {
+        drop(running);
+        let text = "the operator of this hub does not want it to reach that domain".into();
+        drop(shared.unlink(peer, Unreachable { kind: Lost::NotFound, text }));
+        return;
+    }
     let permit = s2s.dialling.acquire().await;
     if s2s.stopping.get() {
         return;
