@@ -149,3 +149,26 @@ def d9_denied_with_messages_waiting(t):
     t.check("nobody goes there", not visits)
     wait_for("it does not wait any more", lambda: not w.hub.peer("later.test").get("queued"), 10)
     there.close()
+
+
+def d13_asks_again_and_again(t):
+    """`<r/>` costs the other side five bytes of thought; it is answered, not each one."""
+    w = World(t)
+    w.hub.run("peer", "add", "evil.test", "--pin", pin(w.evil))
+    link = w.link().external("")
+    link.send(f"<enable xmlns='{SM}'/>")
+    link.expect(lambda e: e.tag == f"{{{SM}}}enabled", 5)
+    link.send(f"<message from='x@evil.test' to='{w.bob.jid}'><body>counted</body></message>")
+    for _ in range(20):
+        link.send(f"<r xmlns='{SM}'/>" * 1000)
+    got, end = [], time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            got.append(link.next(2))
+        except (Closed, Timeout):
+            break
+    answers = [e for e in got if e.tag == f"{{{SM}}}a"]
+    t.check("it is answered", answers and answers[-1].get("h") == "1", str([show(e) for e in answers[-2:]]))
+    t.check("20,000 times the same is said fewer times", len(answers) < 5000, str(len(answers)))
+    t.check("the stream lives", not link.ended)
+    w.well("after that")

@@ -66,6 +66,9 @@ pub(super) struct Stream {
     waits: Option<(SessionId, Instant)>,
     /// XEP-0198: what was heard.
     heard: Option<u32>,
+    /// It was asked for, and is being settled; and, it was asked for again meanwhile.
+    settling: bool,
+    owed: bool,
     /// Its number, where it is used for a pairing.
     pairing: Option<u64>,
     /// It leads to where its domain was only seen ([`Found::Mdns`]).
@@ -132,6 +135,8 @@ impl Stream {
             since: now,
             waits: None,
             heard: None,
+            settling: false,
+            owed: false,
             pairing: None,
             hint: false,
             starttls: false,
@@ -611,9 +616,14 @@ impl Stream {
         });
     }
 
-    /// XEP-0198 §4: says what was heard until now, once all of that is settled: delivered, or on disk.
+    /// XEP-0198 §4: says what was heard until now, once all of that is settled: delivered, or on disk. However often it
+    /// is asked for, one answer is on its way, and perhaps one more is due: each may be a job at the store.
     fn settle(&mut self) {
         let Some(heard) = self.heard else { return };
+        if std::mem::replace(&mut self.settling, true) {
+            self.owed = true;
+            return;
+        }
         let peers: Vec<SessionId> = self.pairs.iter().map(|(_, peer)| *peer).collect();
         let (events, conn) = (self.events.clone(), self.conn.clone());
         let then = move || {
@@ -630,6 +640,11 @@ impl Stream {
                 Event::Settled(heard) => {
                     let mut w = Writer::new(&mut self.out);
                     w.start("a").ns(ns::SM).attr("h", &heard.to_string());
+                    drop(w);
+                    self.settling = false;
+                    if std::mem::take(&mut self.owed) {
+                        self.settle();
+                    }
                 }
                 Event::Verified(call, verdict) => {
                     if let Some(ask) = self.half.verified(&call, verdict, &mut self.out)? {
