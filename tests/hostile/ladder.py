@@ -172,3 +172,17 @@ def d13_asks_again_and_again(t):
     t.check("20,000 times the same is said fewer times", len(answers) < 5000, str(len(answers)))
     t.check("the stream lives", not link.ended)
     w.well("after that")
+
+
+def j7_one_stream_fills_no_log(t):
+    """Keys and domains by the thousand on one stream, none of them good."""
+    w = World(t, trust="ca")
+    before = [l for l in w.hub.text().splitlines() if " DEBUG" not in l.upper()]
+    link = w.link(me="evil.test")
+    for n in range(400):
+        link.send(f"<db:verify from='evil.test' to='hub.test' id='{n}'>{n}</db:verify>"
+                  f"<db:result from='d{n}.test' to='hub.test'>{n}</db:result>")
+    link.quiet(2)
+    lines = [l for l in w.hub.text().splitlines() if "DEBUG" not in l.upper()][len(before):]
+    t.check("800 lies are a few lines", len(lines) < 20, f"{len(lines)}: {lines[:3]}")
+    w.well("after that")

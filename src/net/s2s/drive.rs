@@ -69,6 +69,8 @@ pub(super) struct Stream {
     /// It was asked for, and is being settled; and, it was asked for again meanwhile.
     settling: bool,
     owed: bool,
+    /// That it is not what it says stands in the log.
+    caught: bool,
     /// Its number, where it is used for a pairing.
     pairing: Option<u64>,
     /// It leads to where its domain was only seen ([`Found::Mdns`]).
@@ -137,6 +139,7 @@ impl Stream {
             heard: None,
             settling: false,
             owed: false,
+            caught: false,
             pairing: None,
             hint: false,
             starttls: false,
@@ -440,7 +443,10 @@ impl Stream {
                     if let Err(why) = &judgement
                         && !self.shared.pairing.wants(remote.as_str())
                     {
-                        log::info!("{} says that it is {remote}: not trusted, {why}", self.conn.peer);
+                        // One line for one stream, whatever it claims to be (threats J7).
+                        let level = if self.caught { log::Level::Debug } else { log::Level::Info };
+                        self.caught = true;
+                        log::log!(level, "{} says that it is {remote}: not trusted, {why}", self.conn.peer);
                         let trouble = format!("it came, and is not trusted, {why}");
                         self.s2s.trouble(&self.shared, &remote, trouble);
                     }

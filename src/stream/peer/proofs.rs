@@ -46,11 +46,20 @@ pub(super) struct Proofs {
     vouching: Option<(Domain, Domain, Box<str>)>,
     /// Wait for `verified()`.
     calls: Vec<(Domain, Domain)>,
+    /// A lie of this stream's stands in the log.
+    caught: bool,
 }
 
 impl Proofs {
     pub fn new(settings: Rc<Settings>) -> Proofs {
-        Proofs { settings, proven: Vec::new(), judging: None, vouching: None, calls: Vec::new() }
+        Proofs {
+            settings,
+            proven: Vec::new(),
+            judging: None,
+            vouching: None,
+            calls: Vec::new(),
+            caught: false,
+        }
     }
 
     /// Whether there is nothing yet.
@@ -134,7 +143,10 @@ impl Proofs {
             return None;
         }
         if !self.settings.keys.accepts(key, &remote, &local, &id) {
-            log::info!("dialback: {remote} asks about a key of {local} that is not one");
+            // Anybody may ask, and as often as he likes (threats J7).
+            let level = if self.caught { log::Level::Debug } else { log::Level::Info };
+            self.caught = true;
+            log::log!(level, "dialback: {remote} asks about a key of {local} that is not one");
             answer.valid(false, out);
             return None;
         }
@@ -211,7 +223,12 @@ impl Proofs {
                 return Ok(Some(Ask::Proven(self.prove(local, remote, Trusted::Dialback))));
             }
             Verdict::Invalid => {
-                log::warn!("dialback: somebody has said that he is {remote}, and {remote} does not know him");
+                let level = if self.caught { log::Level::Debug } else { log::Level::Warn };
+                self.caught = true;
+                log::log!(
+                    level,
+                    "dialback: somebody has said that he is {remote}, and {remote} does not know him"
+                );
                 // §2.2.1: the end of the stream, unless others live on it: §2.1.2.
                 if self.proven.is_empty() && self.calls.is_empty() {
                     answer.valid(false, out);
