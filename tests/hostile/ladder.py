@@ -186,3 +186,19 @@ def j7_one_stream_fills_no_log(t):
     lines = [l for l in w.hub.text().splitlines() if "DEBUG" not in l.upper()][len(before):]
     t.check("800 lies are a few lines", len(lines) < 20, f"{len(lines)}: {lines[:3]}")
     w.well("after that")
+
+
+def j7_a_stream_that_is_over_is_not_up(t):
+    """`peer list` shows what is there, for each domain of a stream and not only for the one in its header."""
+    w = World(t)
+    second = w.neighbour("second.test")
+    w.net.dns.start()
+    link = w.proven()
+    t.check("proven", link.result(second.key(), me="second.test") == "valid")
+    wait_for("both are up", lambda: all(w.hub.peer(d).get("state") == "up" for d in ("evil.test", "second.test")), 5)
+    link.drop()
+    for domain in ("evil.test", "second.test"):
+        try:
+            wait_for(f"{domain} is down", lambda: w.hub.peer(domain).get("state") != "up", 5)
+        except AssertionError as e:
+            t.check(f"{domain} is down", False, str(e))

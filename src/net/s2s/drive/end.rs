@@ -53,15 +53,20 @@ impl Stream {
             // A stanza that is half written stays so; nothing can be said behind it.
             self.shared.unlink(peer, Unreachable { kind, text });
         }
-        if broken {
-            for (_, peer) in std::mem::take(&mut self.pairs) {
+        // All that was proven on it, and not only what its header has said.
+        let mut gone: Vec<Domain> = remote.filter(|_| self.how.is_some()).into_iter().collect();
+        for (proof, peer) in std::mem::take(&mut self.pairs) {
+            if !gone.contains(proof.remote()) {
+                gone.push(proof.remote().clone());
+            }
+            if broken {
                 self.shared.hear(Input::Suspect { peer });
             }
         }
-        if let Some(remote) = remote.filter(|_| self.how.is_some()) {
+        for remote in gone {
             let up = self.s2s.streams.borrow().contains_key(&remote);
             if !up {
-                note(&self.shared, &remote, Link::Down, None, None, why);
+                note(&self.shared, &remote, Link::Down, None, None, why.clone());
             }
         }
         if !dead {
