@@ -202,3 +202,27 @@ def j7_a_stream_that_is_over_is_not_up(t):
             wait_for(f"{domain} is down", lambda: w.hub.peer(domain).get("state") != "up", 5)
         except AssertionError as e:
             t.check(f"{domain} is down", False, str(e))
+
+
+def d7_our_other_names(t):
+    """A domain that only clients know us by is ours all the same; nobody else speaks for it, whatever DNS says."""
+    w = World(t, args=["--alias", "alias.test"])
+    alias = w.neighbour("alias.test")
+    w.net.dns.start()
+    try:
+        link = t.keep(alias.link(w.hub))
+        verdict = link.result(alias.key(), me="alias.test")
+        t.check("an alias of ours is not somebody else's", verdict != "valid", verdict)
+        link.send(forged("bob@alias.test", w.alice.jid))
+    except Closed:
+        pass
+    w.nothing_forged("in the name of an alias")
+    # Nor as one more domain of a stream that has proven something.
+    link = w.proven()
+    try:
+        verdict = link.result(alias.key(), me="alias.test")
+        t.check("nor behind another", verdict != "valid", verdict)
+    except Closed:
+        pass
+    w.nothing_forged("in the name of an alias")
+    w.well("after that")

@@ -204,10 +204,11 @@ impl S2s {
     }
 }
 
-/// Whether a domain may be spoken to, in either direction.
+/// Whether a domain may be spoken to, in either direction. One that our clients know us by is no other's, whatever its
+/// certificate or DNS says (threats A17, D7).
 fn permits(shared: &Rc<Shared>, domain: &str) -> bool {
     let denied = shared.peers.borrow().known(domain).is_some_and(|record| record.denied);
-    !denied && shared.with_hub(|hub, _| hub.peers.permits(domain))
+    !denied && shared.with_hub(|hub, _| !hub.is_local(domain) && hub.peers.permits(domain))
 }
 
 /// What is on record about a domain is another thing now: streams that rest on what was before are closed, to
