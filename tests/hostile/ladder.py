@@ -226,3 +226,26 @@ def d7_our_other_names(t):
         pass
     w.nothing_forged("in the name of an alias")
     w.well("after that")
+
+
+def d13_calls_back_for_one(t):
+    """Keys that need a call to somebody who does not answer: whoever has many of them under way holds up himself."""
+    held = socket.create_server((place(), 5269), backlog=500)
+    w = World(t, others=[(f"mute{n}.test", held.getsockname()[0]) for n in range(64)])
+    links = []
+    for n in range(8):
+        # All from one address; the honest one has another.
+        link = w.link(source=w.evil.ip)
+        for k in range(8):
+            link.send(f"<db:result from='mute{8 * n + k}.test' to='hub.test'>{k}</db:result>")
+        links.append(link)
+    time.sleep(1)
+    try:
+        honest = t.keep(w.victim.link(w.hub, source=w.victim.ip))
+        verdict = honest.result(w.victim.key(), me="victim.test")
+    except (Closed, Timeout) as e:
+        verdict = str(e)
+    t.check("somebody else is called back", verdict == "valid", verdict)
+    for link in links:
+        link.drop()
+    held.close()

@@ -5,6 +5,7 @@ use super::half::{Half, Over, lost};
 use super::{S2s, jittered, note, permits};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{Lost, SessionId, Unreachable};
+use crate::hub::throttle::network;
 use crate::jid::Domain;
 use crate::net::dns::{Candidate, Policy, Unfound, dialable, own_addresses};
 use crate::net::listen;
@@ -15,7 +16,7 @@ use crate::net::reactor::Socket;
 use crate::net::ring::Shared;
 use crate::stream::peer::{Callback, Failure, Initiating, Task, Verdict, Wanted};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -275,23 +276,17 @@ fn plain(why: &std::io::Error) -> String {
     }
 }
 
-/// Asks the server of a domain whether a key is its own (XEP-0220 §2.1.2), on a connection of its own.
-pub(super) async fn call_back(shared: &Rc<Shared>, call: &Callback) -> Verdict {
+/// Asks the server of a domain whether a key is its own (XEP-0220 §2.1.2), on a connection of its own. `for_whom` has
+/// shown it.
+pub(super) async fn call_back(shared: &Rc<Shared>, call: &Callback, for_whom: IpAddr) -> Verdict {
     let Some(s2s) = shared.s2s.get().cloned() else { return Verdict::NotFound };
-    if s2s.calls.get() >= fixed::PEER_CALLS || s2s.stopping.get() {
+    if s2s.stopping.get() {
         return Verdict::Timeout;
     }
     if !permits(shared, call.remote.as_str()) {
         return Verdict::NotFound;
     }
-    struct Calling(Rc<S2s>);
-    impl Drop for Calling {
-        fn drop(&mut self) {
-            self.0.calls.set(self.0.calls.get().saturating_sub(1));
-        }
-    }
-    s2s.calls.set(s2s.calls.get() + 1);
-    let _calling = Calling(s2s.clone());
+    let Some(_calling) = Calling::begin(&s2s, for_whom) else { return Verdict::Timeout };
     let task = Task::Verify { id: call.id.clone(), key: call.key.clone() };
     let wanted = Wanted { local: call.local.clone(), remote: call.remote.clone(), task };
     let asking = async { reach(shared, &s2s, &wanted, CALL).await.err() };
@@ -304,6 +299,36 @@ pub(super) async fn call_back(shared: &Rc<Shared>, call: &Callback) -> Verdict {
         Some(NoWay { kind: Lost::NotFound, .. }) => Verdict::NotFound,
         Some(NoWay { connected: false, .. }) => Verdict::Unreachable,
         _ => Verdict::Timeout,
+    }
+}
+
+/// One call-back among those under way. A stranger decides whom we call, and how long that takes, so that he gets a
+/// share of them and not all (threats D13).
+struct Calling(Rc<S2s>, IpAddr);
+
+impl Calling {
+    fn begin(s2s: &Rc<S2s>, for_whom: IpAddr) -> Option<Calling> {
+        let for_whom = network(for_whom);
+        let mut calls = s2s.calls.borrow_mut();
+        if calls.values().sum::<usize>() >= fixed::PEER_CALLS {
+            return None;
+        }
+        let his = calls.entry(for_whom).or_default();
+        if *his >= fixed::CALLS_PER_ADDRESS {
+            return None;
+        }
+        *his = his.saturating_add(1);
+        Some(Calling(s2s.clone(), for_whom))
+    }
+}
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        let mut calls = self.0.calls.borrow_mut();
+        if let Some(his) = calls.get_mut(&self.1) {
+            *his = his.saturating_sub(1);
+        }
+        calls.retain(|_, count| *count > 0);
     }
 }
 

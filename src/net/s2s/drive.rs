@@ -616,7 +616,7 @@ impl Stream {
     fn call_back(&mut self, call: Callback) {
         let (shared, events, conn) = (self.shared.clone(), self.events.clone(), self.conn.clone());
         self.shared.spawn(async move {
-            let verdict = super::dial::call_back(&shared, &call).await;
+            let verdict = super::dial::call_back(&shared, &call, conn.peer.ip()).await;
             events.borrow_mut().push(Event::Verified(call, verdict));
             conn.wake_reader();
         });

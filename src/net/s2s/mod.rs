@@ -26,7 +26,7 @@ use crate::stream::trust::{Distrust, Ladder, Rung, Trusted};
 use crate::stream::{self, Condition};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -50,8 +50,8 @@ pub struct S2s {
     dials: RefCell<HashMap<SessionId, dial::Dial>>,
     /// No more than [`fixed::PEER_DIALS`] of them at once.
     dialling: smol::lock::Semaphore,
-    /// Call-backs under way.
-    calls: Cell<usize>,
+    /// Call-backs under way, by who wants them.
+    calls: RefCell<HashMap<IpAddr, usize>>,
     /// Streams of ours that wait for the result of their dialback, by connection.
     waiting: RefCell<HashMap<*const Conn, Waiting>>,
     /// Streams on which a domain is proven, and how, the oldest first.
@@ -84,7 +84,7 @@ impl S2s {
             short: RefCell::default(),
             dials: RefCell::default(),
             dialling: smol::lock::Semaphore::new(fixed::PEER_DIALS),
-            calls: Cell::new(0),
+            calls: RefCell::default(),
             waiting: RefCell::default(),
             streams: RefCell::default(),
         })
