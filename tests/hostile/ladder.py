@@ -249,3 +249,22 @@ def d13_calls_back_for_one(t):
     for link in links:
         link.drop()
     held.close()
+
+
+
+def d9_who_is_known_does_not_queue_behind_strangers(t):
+    """A user writes to more domains at once than are dialled at once, none of which answers."""
+    held = [socket.create_server((place(), 5269), backlog=500) for _ in range(3)]
+    others = [(f"mute{n}.test", s.getsockname()[0]) for n in range(80) for s in held]
+    w = World(t, others=others)
+    w.hub.run("peer", "add", "victim.test")
+    m = t.keep(w.hub.login("mallory", "m", tls=None))
+    for n in range(80):
+        m.send(f"<iq type='get' id='{n}' to='mute{n}.test'><query xmlns='jabber:iq:version'/></iq>")
+        time.sleep(0.02)
+    at = time.monotonic()
+    w.alice.message("x@victim.test", "first")
+    wait_for("the known one is reached", lambda: any("first" in show(e) for e in w.victim.stanzas()), 60)
+    t.check("at once", time.monotonic() - at < 5, f"{time.monotonic() - at:.1f} s")
+    for s in held:
+        s.close()

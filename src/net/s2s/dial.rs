@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const CONNECT: Duration = Duration::from_secs(8);
 /// From there to a stream that is ready; the other side may have to call us back.
 const NEGOTIATE: Duration = Duration::from_secs(30);
+/// All addresses of a domain, one after the other: others wait for their turn.
+const REACH: Duration = Duration::from_secs(90);
 /// One key, looked up, asked about and answered.
 const CALL: Duration = Duration::from_secs(25);
 /// One pairing, which takes two ways there and back.
@@ -104,13 +106,19 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
         drop(shared.unlink(peer, Unreachable { kind: Lost::NotFound, text }));
         return;
     }
-    let permit = s2s.dialling.acquire().await;
+    // Whom a person has written down does not wait behind those whom anybody has made up.
+    let known = shared.peers.borrow().known(remote.as_str()).is_some();
+    let permit = if known { None } else { Some(s2s.dialling.acquire().await) };
     if s2s.stopping.get() {
         return;
     }
     note(shared, &remote, Link::Dialling, None, None, None);
     let wanted = Wanted { local, remote, task: Task::Link { bidi: true } };
-    let made = reach(shared, s2s, &wanted, NEGOTIATE).await;
+    let late = async {
+        shared.reactor.after(REACH).await;
+        Err(NoWay::new(Lost::Timeout, "its servers take too long"))
+    };
+    let made = smol::future::or(reach(shared, s2s, &wanted, NEGOTIATE), late).await;
     drop(permit);
     drop(running);
     match made {
