@@ -470,7 +470,7 @@ impl Hub {
         match stanza.kind() {
             Kind::Message => self.remote_message(sink, id, &origin, &to, stanza),
             Kind::Presence => {
-                self.note_available(id, &origin.jid, &stanza.type_());
+                self.note_available(id, &origin.jid, &to, &stanza.type_());
                 self.route(sink, &origin, &to, stanza);
             }
             Kind::Iq => self.route(sink, &origin, &to, stanza),

@@ -7,6 +7,7 @@ use super::Hub;
 use super::relay::domain_of;
 use super::subscription::Verb;
 use super::talk::{SessionId, Sink};
+use crate::jid::Jid;
 use crate::store::change::Subscription;
 use crate::xml::Writer;
 
@@ -23,21 +24,42 @@ impl Hub {
             })
     }
 
-    /// Notes which resources of a peer's are available, as far as accounts of ours have heard.
-    pub(super) fn note_available(&mut self, id: SessionId, from: &str, kind: &str) {
+    /// Notes which resources of a peer's are available, as far as somebody here sees that: what strangers say takes no
+    /// memory, and keeps no peer in the table.
+    pub(super) fn note_available(&mut self, id: SessionId, from: &str, to: &Jid<'_>, kind: &str) {
         let max = self.limits.peer_presences;
+        let seen = kind.is_empty() && self.is_shown_to(from, to);
         let Some(peer) = self.peer_at_mut(id) else { return };
+        // An address may have 3 KB; a usual one counts as one.
+        let weight = 1 + from.len() as u64 / 64;
+        let room = peer.available_weight.saturating_add(weight) <= max;
         match kind {
-            "" if (peer.available.len() as u64) < max => drop(peer.available.insert(from.into())),
-            "unavailable" | "error" => drop(peer.available.remove(from)),
+            "" if seen && room && peer.available.insert(from.into()) => {
+                peer.available_weight = peer.available_weight.saturating_add(weight);
+            }
+            "unavailable" | "error" if peer.available.remove(from) => {
+                peer.available_weight = peer.available_weight.saturating_sub(weight);
+            }
             _ => {}
         }
+    }
+
+    /// Whether an account of ours sees the presence of that address, be it by its roster or because it has shown itself
+    /// there (a room, say; §4.6). Whoever is not in memory sees nothing, and asks when he comes.
+    fn is_shown_to(&self, from: &str, to: &Jid<'_>) -> bool {
+        let place = to.local().filter(|_| self.is_local(to.domain())).and_then(|local| self.find(local));
+        let Some(account) = place.and_then(|place| self.account(place)) else { return false };
+        let bare = super::bare_of(from);
+        let mut sessions = account.sessions.iter().filter_map(|id| self.session(*id));
+        account.sees_presence_of(bare)
+            || sessions.any(|session| session.directed.iter().any(|to| super::bare_of(to) == bare))
     }
 
     /// A peer is out of reach: to all who saw its people they are gone (§4.5.2 in their server's place).
     pub(super) fn presence_lost(&mut self, sink: &mut dyn Sink, id: SessionId) {
         let Some(peer) = self.peer_at_mut(id) else { return };
         let gone = std::mem::take(&mut peer.available);
+        peer.available_weight = 0;
         if gone.is_empty() {
             return;
         }
