@@ -73,6 +73,8 @@ pub struct Peer {
     pub stale: Cell<bool>,
     /// Resources of theirs that some account of ours believes to be available.
     pub(super) available: BTreeSet<Box<str>>,
+    /// What they weigh.
+    pub(super) available_weight: u64,
     /// Jobs at the store on its behalf.
     pub pending: u32,
     /// Stanza ids that came from it lately, hashed: what comes again is dropped.
@@ -105,6 +107,7 @@ impl Peer {
             attempts: 0,
             stale: Cell::new(false),
             available: BTreeSet::new(),
+            available_weight: 0,
             pending: 0,
             recent: VecDeque::new(),
             recent_set: Default::default(),

@@ -310,6 +310,8 @@ def d7_from_and_to(t):
     link.send(f"<message from='x@evil.test' to='a b@hub.test' id='2'><body>forged</body></message>")
     el = link.expect(lambda e: name(e) == "message" and e.get("type") == "error")
     t.check("an address here that is none comes back", el.get("id") == "2" and el.get("to") == "x@evil.test", show(el)[:300])
+    link.send(f"<message from='x@evil.test' to='{w.alice.jid}'><body>of an address</body></message>")
+    w.alice.expect_body("of an address", 5)
     link.drop()
     link = w.proven()
     link.send("<message to='alice@hub.test'><body>forged</body></message>")

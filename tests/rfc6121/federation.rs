@@ -353,6 +353,40 @@ fn d9_random_domains_push_each_other_out() {
     assert!(w.hub.all_peers().count() <= 20);
 }
 
+/// Presence of strangers takes no room, and no place in the table from others.
+#[test]
+fn d9_d13_presence_that_nobody_here_sees_is_not_remembered() {
+    let mut w = World::with(&["alice"], |l| (l.peers, l.peer_presences) = (20, 100));
+    w.put_item("alice", contact(Subscription::Both));
+    let alice = w.login("alice", "a");
+    for n in 0..100 {
+        let peer = w.peer(&format!("d{n}.test"));
+        for to in ["alice@hub.test", "nobody@hub.test", "hub.test"] {
+            w.remote(peer, &format!("<presence from='x@d{n}.test/r' to='{to}'/>"));
+        }
+    }
+    assert!(w.hub.all_peers().count() <= 20);
+    // What is seen is remembered by its size: 100 of a usual one.
+    let far = w.peer("far.test");
+    w.link(far);
+    w.drop_all();
+    for n in 0..100 {
+        let resource = format!("{n}{}", "r".repeat(630));
+        w.remote(far, &format!("<presence from='{CAROL}/{resource}' to='alice@hub.test'/>"));
+    }
+    w.remote(
+        far,
+        &format!("<presence from='{CAROL}/0{}' to='alice@hub.test' type='unavailable'/>", "r".repeat(630)),
+    );
+    w.remote(far, &format!("<presence from='{CAROL}/short' to='alice@hub.test'/>"));
+    w.drop_all();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    let gone = short(&w.got(alice));
+    assert!((5..=11).contains(&gone.len()), "{}", gone.len());
+    assert!(gone.contains(&format!("presence {CAROL}/short unavailable")));
+}
+
 #[test]
 fn what_has_waited_too_long_goes_back_to_its_sender() {
     let (mut w, alice, far) = linked();

@@ -55,7 +55,7 @@ pub struct S2s {
     /// Streams of ours that wait for the result of their dialback, by connection.
     waiting: RefCell<HashMap<*const Conn, Waiting>>,
     /// Streams on which a domain is proven, and how, the oldest first.
-    streams: RefCell<HashMap<Domain, Vec<(Rc<Conn>, Trusted)>>>,
+    streams: RefCell<HashMap<Domain, Vec<Known>>>,
 }
 
 /// A link that has lived so long is a good one.
@@ -64,6 +64,9 @@ const LIVED: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(8);
 /// After that, nobody remembers.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// A stream on which a domain is proven, and how.
+type Known = (Rc<Conn>, Trusted);
 
 /// Local and remote domain, and the id of the stream.
 type Waiting = (Domain, Domain, Box<str>);
