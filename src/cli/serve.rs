@@ -193,6 +193,7 @@ impl Local for Serve {
         let mut peers = Peers::load(&store).map_err(|why| Failure::new(Exit::Io, why))?;
         peers.own = Some(identity.spki_sha256);
         federate::permit(&mut hub, &options, &mut peers);
+        peers.listens = !options.component.is_empty();
         let settings = settings(&options, &hub, secret);
         let ask_clients = net::ring::certificates_in_use(&store);
         let tls =
@@ -358,14 +359,13 @@ fn reload(
         ("dns", options.dns == started.dns),
         ("no-mdns", options.mdns == started.mdns),
         ("component", options.component == started.component),
-        ("peer-allow", options.peer_allow == started.peer_allow),
-        ("peer-deny", options.peer_deny == started.peer_deny),
     ] {
         if !same {
             log::warn!("reload: a change of {name} takes a new start");
         }
     }
     options.data.clone_from(&started.data);
+    options.federation = started.federation;
     leave_files(&mut options, file_limit());
     let names = shared.with_hub(|hub, _| hub.names.clone());
     let identity = identity(&options, &names)?;
@@ -376,6 +376,7 @@ fn reload(
         s2s.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
         s2s.lowest.set(options.s2s_trust);
     }
+    federate::permit_anew(shared, &options);
     shared.store.set_max_accounts(options.limits.accounts);
     let settings = shared.with_hub(|hub, _| settings(&options, hub, secret));
     shared.reload(options.limits.clone(), names, settings);

@@ -133,6 +133,8 @@ pub mod fixed {
     pub const PEER_CALLS: usize = 32;
     /// Call-backs under way for one stream.
     pub const CALLS_PER_STREAM: usize = 8;
+    /// Call-backs under way for one address: more streams are no more.
+    pub const CALLS_PER_ADDRESS: usize = 8;
     /// Pairs of domains on one stream: a server with some services, talking to some of ours.
     pub const PAIRS_PER_STREAM: usize = 64;
     /// Streams that one domain may have open to us: one per service, and some that it does not know to be dead.

@@ -58,6 +58,12 @@ pub struct Peer {
     pub oldest: u64,
     /// They are being sent.
     pub(super) fetching: bool,
+    /// How often the link was gone: what was read before that is not for the next one.
+    pub(super) round: u32,
+    /// Those that have waited for too long are being given back.
+    pub(super) expiring: bool,
+    /// Its outbox had no room for them.
+    pub(super) full: bool,
     /// Failed attempts in a row.
     pub attempts: u32,
     /// Presence was not sent, or may be out of date: with the next link it is exchanged anew.
@@ -89,6 +95,9 @@ impl Peer {
             queued: (0, 0),
             oldest: 0,
             fetching: false,
+            round: 0,
+            expiring: false,
+            full: false,
             attempts: 0,
             stale: Cell::new(false),
             available: BTreeSet::new(),
@@ -310,13 +319,14 @@ impl Hub {
         let now = self.now.mono_ms;
         let longest = self.limits.peer_retry_seconds.saturating_mul(1000);
         let Some(peer) = self.peer_at_mut(id) else { return };
-        peer.fetching = false;
+        (peer.fetching, peer.full) = (false, false);
+        peer.round = peer.round.wrapping_add(1);
         if why.kind == Lost::Closed || peer.component {
             peer.link.set(Link::Idle);
             if peer.component {
                 self.presence_lost(sink, id);
-            } else if self.is_wanted(id) {
-                self.redial(sink, id, 0);
+            } else {
+                self.make_up(sink, id);
             }
             return;
         }
@@ -343,6 +353,13 @@ impl Hub {
         }
     }
 
+    /// Has a link made at once if somebody waits for one.
+    pub(super) fn make_up(&mut self, sink: &mut dyn Sink, id: SessionId) {
+        if self.is_wanted(id) {
+            self.redial(sink, id, 0);
+        }
+    }
+
     /// A stream of theirs has broken off. If nothing of ours tells that they are there, we look.
     pub(super) fn suspect(&mut self, sink: &mut dyn Sink, id: SessionId) {
         if self.peer_at(id).is_some_and(|peer| !peer.available.is_empty()) {
@@ -361,9 +378,7 @@ impl Hub {
                 peer.attempts = 0;
                 peer.link.set(Link::Idle);
             }
-            if self.is_wanted(id) {
-                self.redial(sink, id, 0);
-            }
+            self.make_up(sink, id);
         }
     }
 

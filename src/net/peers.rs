@@ -372,6 +372,8 @@ pub fn changed(shared: &Rc<Shared>, domain: &str) {
 /// A component may attach, under another secret perhaps, or no longer.
 pub fn component_changed(shared: &Rc<Shared>, domain: &str) {
     let is = shared.peers.borrow().components.contains_key(domain);
+    // Nobody speaks for it any more by what it has proven as another server.
+    super::s2s::changed(shared, domain);
     shared.with_hub(|hub, sink| {
         hub.set_component(domain, is);
         // Whoever is attached has proven what is no longer good.

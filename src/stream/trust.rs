@@ -77,6 +77,14 @@ pub struct Ladder {
     pub pin: Option<Pin>,
 }
 
+impl Ladder {
+    /// The same for whoever answers where a domain was only seen on the local network. There anybody can say that
+    /// it is any domain, so that the way to it proves nothing, and a rung that rests on the way is none (threats D4, I1).
+    pub fn of_a_hint(self) -> Ladder {
+        Ladder { lowest: self.lowest.max(Rung::Ca), ..self }
+    }
+}
+
 /// How far up the peer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trusted {
@@ -111,6 +119,15 @@ impl Trusted {
     /// accepted (XEP-0178 §3).
     pub const fn proven(self) -> bool {
         !matches!(self, Trusted::Dialback)
+    }
+
+    /// Whether what was found a while ago stands before what would be found now: another key may be on record
+    /// since, or none (threats I6). What dialback has proven needs dialback to be good enough.
+    pub const fn stands(self, now: &Result<Trusted, Distrust>) -> bool {
+        match now {
+            Ok(now) => now.proven() || !self.proven(),
+            Err(_) => false,
+        }
     }
 }
 
@@ -309,6 +326,44 @@ mod tests {
             "{text}"
         );
         assert!(climb(&ladder, None, || Ok(())).is_err(), "no key is not a way around either");
+    }
+
+    #[test]
+    fn i1_where_anybody_can_answer_the_way_proves_nothing() {
+        let none = || Err("unknown issuer".to_owned());
+        for lowest in Rung::ALL {
+            let ladder = Ladder { lowest, pin: None }.of_a_hint();
+            assert!(climb(&ladder, Some(OTHER), none).is_err(), "{lowest}");
+            assert!(climb(&ladder, None, none).is_err(), "{lowest}");
+            assert_eq!(climb(&ladder, Some(OTHER), || Ok(())).is_ok(), lowest != Rung::Pinned);
+            let pinned = Ladder { lowest, pin: Some(OURS) }.of_a_hint();
+            assert_eq!(climb(&pinned, Some(OURS), none), Ok(Trusted::Pinned));
+            assert!(climb(&pinned, Some(OTHER), || Ok(())).is_err());
+        }
+    }
+
+    #[test]
+    fn i6_what_was_found_before_the_record_changed_does_not_stand() {
+        let now = |pin, lowest, good: bool| {
+            let ca = || if good { Ok(()) } else { Err("unknown issuer".to_owned()) };
+            climb(&Ladder { lowest, pin }, Some(OURS), ca)
+        };
+        use Rung::{Ca, Dialback, Pinned};
+        for (found, pin, lowest, good, stands) in [
+            (Trusted::Pinned, Some(OURS), Pinned, false, true),
+            (Trusted::Pinned, Some(OTHER), Dialback, true, false), // another key was pinned
+            (Trusted::Pinned, None, Ca, false, false),             // forgotten
+            (Trusted::Pinned, None, Dialback, false, false),       // dialback is still to come
+            (Trusted::Pinned, None, Ca, true, true),
+            (Trusted::Ca, Some(OTHER), Ca, true, false),
+            (Trusted::Ca, Some(OURS), Ca, false, true),
+            (Trusted::Dialback, None, Dialback, false, true),
+            (Trusted::Dialback, Some(OTHER), Dialback, true, false), // pinned while the call was under way
+            (Trusted::Dialback, Some(OURS), Dialback, false, true),
+            (Trusted::Dialback, None, Ca, false, false),
+        ] {
+            assert_eq!(found.stands(&now(pin, lowest, good)), stands, "{found:?} {pin:?} {lowest} {good}");
+        }
     }
 
     #[test]

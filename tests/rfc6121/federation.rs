@@ -100,6 +100,121 @@ fn what_a_lost_link_has_not_taken_is_on_disk_before_anything_is_acknowledged() {
 }
 
 #[test]
+fn an_answer_waits_for_what_is_parked_too() {
+    let (mut w, alice, far) = linked();
+    (w.ring.stalled, w.held) = (true, true);
+    w.send(alice, &message(1));
+    w.send(alice, "<message to='bob@hub.test' type='chat'><body>x</body></message>");
+    w.send(alice, "<iq type='get' id='p' to='hub.test'><ping xmlns='urn:xmpp:ping'/></iq>");
+    w.unlink(far, Lost::Timeout);
+    while w.got(alice).is_empty() {
+        assert!(w.turn(), "no answer");
+    }
+    assert_eq!((queued(&w), w.loaded("bob").offline.0), (1, 1));
+}
+
+#[test]
+fn answers_that_wait_for_a_peer_are_counted() {
+    let (mut w, alice, _) = linked();
+    w.ring.stalled = true;
+    w.send(alice, &message(1));
+    assert!(!w.hub.congested(alice));
+    for _ in 0..w.hub.limits.jobs_per_session {
+        w.send(alice, "<iq type='get' id='p' to='hub.test'><ping xmlns='urn:xmpp:ping'/></iq>");
+    }
+    assert!(w.hub.congested(alice));
+    w.ring.stalled = false;
+    w.settle();
+    assert!(!w.hub.congested(alice));
+}
+
+#[test]
+fn what_a_full_outbox_holds_comes_before_what_did_not_fit() {
+    let (mut w, alice, far) = linked();
+    w.ring.stalled = true;
+    w.send(alice, &message(1));
+    w.send(alice, &message(2));
+    w.ring.full.insert(far);
+    w.send(alice, &message(3));
+    w.send(alice, &message(4));
+    w.ring.full.clear();
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(5));
+    assert_eq!(queued(&w), 5);
+    w.ring.stalled = false;
+    w.link(far);
+    let bodies: Vec<_> = w.got(far).iter().filter_map(|g| g.body()).collect();
+    assert_eq!(bodies, ["1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn who_takes_nothing_is_not_read_for_again_and_again() {
+    let (mut w, alice, far) = linked();
+    w.ring.full.insert(far);
+    w.send(alice, &message(1));
+    w.held = true;
+    w.send(alice, &message(2));
+    let mut turns = 0;
+    while w.turn() {
+        turns += 1;
+    }
+    assert_eq!(turns, 1, "to write it");
+    w.ring.full.clear();
+    w.held = false;
+    w.drained(far);
+    assert_eq!(w.got(far).len(), 2);
+}
+
+#[test]
+fn a_link_that_comes_and_goes_while_the_disk_is_slow() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    for n in 0..3 {
+        w.send(alice, &message(n));
+    }
+    w.held = true;
+    w.link(far);
+    w.unlink(far, Lost::Timeout);
+    w.link(far);
+    w.release();
+    assert_eq!(w.got(far).len(), 3, "once each");
+    assert_eq!((queued(&w), w.hub.peer_at(far).unwrap().queued), (0, (0, 0)));
+}
+
+#[test]
+fn what_goes_back_is_not_delivered_as_well() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(1));
+    w.pass(8 * 86_400);
+    w.send(alice, &message(2));
+    w.held = true;
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.link(far);
+    w.release();
+    assert_eq!(w.one(alice).attr("id").unwrap(), "m1");
+    assert_eq!(w.one(far).attr("id").unwrap(), "m2");
+    assert_eq!((queued(&w), w.hub.peer_at(far).unwrap().queued), (0, (0, 0)));
+}
+
+#[test]
+fn what_cannot_be_read_now_still_comes_first() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(1));
+    w.ring.unreadable = true;
+    w.link(far);
+    w.ring.unreadable = false;
+    w.send(alice, &message(2));
+    let ids: Vec<_> = w.got(far).iter().map(|g| g.attr("id").unwrap()).collect();
+    assert_eq!(ids, ["m1", "m2"]);
+}
+
+#[test]
 fn messages_for_a_peer_that_is_away_come_in_order_when_it_is_back() {
     let (mut w, alice, far) = linked();
     w.ring.stalled = true;
@@ -394,6 +509,54 @@ fn contacts_of_a_lost_peer_are_gone_and_come_back_by_themselves() {
 }
 
 #[test]
+fn presence_that_a_closed_link_has_not_taken_is_made_up_for() {
+    let mut w = World::new(&["alice"]);
+    w.put_item("alice", contact(Subscription::Both));
+    let far = w.peer("far.test");
+    let alice = w.login("alice", "a");
+    w.link(far);
+    w.drop_all();
+    w.ring.dials.clear();
+    w.send(alice, "<presence><show>away</show></presence>");
+    w.unlink(far, Lost::Closed);
+    assert_eq!(w.ring.dials, [(far, 0)]);
+    w.link(far);
+    assert!(w.got(far).iter().any(|g| g.0.contains("<show>away</show>")));
+}
+
+#[test]
+fn xep0191_nothing_goes_to_a_blocked_contact_when_its_server_is_back() {
+    let mut w = World::new(&["alice"]);
+    w.put_item("alice", Item { ask: true, ..contact(Subscription::From) });
+    w.put_item("alice", Item { jid: "dave@far.test".into(), ..contact(Subscription::Both) });
+    let far = w.peer("far.test");
+    let alice = w.login("alice", "a");
+    w.link(far);
+    for who in [CAROL, "dave@far.test"] {
+        w.iq(alice, "set", "", &format!("<block xmlns='urn:xmpp:blocking'><item jid='{who}'/></block>"));
+    }
+    w.drop_all();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.link(far);
+    w.nothing(far);
+    let other = w.bound("alice", "b");
+    w.send(other, "<presence/>");
+    w.nothing(far);
+}
+
+#[test]
+fn d9_presence_that_nobody_asked_for_keeps_no_peer() {
+    let mut w = World::with(&["alice"], |l| l.peers = 1);
+    let far = w.peer("far.test");
+    w.login("alice", "a");
+    for to in ["alice@hub.test", "alice@hub.test/a", "nobody@hub.test", "hub.test"] {
+        w.remote(far, &format!("<presence from='eve@far.test/r' to='{to}'/>"));
+    }
+    assert!(w.hub.peer("hub.test", "other.test").is_some());
+}
+
+#[test]
 fn d7_a_peer_is_no_way_to_a_third_domain() {
     let (mut w, _, far) = linked();
     let third = w.peer("third.test");
@@ -401,6 +564,17 @@ fn d7_a_peer_is_no_way_to_a_third_domain() {
     w.remote(far, &format!("<message from='{CAROL}' to='x@third.test' id='m'><body>hi</body></message>"));
     w.nothing(third);
     assert!(w.one(far).is_error("remote-server-not-found"));
+}
+
+#[test]
+fn rfc6120_s8_3_3_8_an_address_of_ours_that_is_none() {
+    let (mut w, _, far) = linked();
+    w.remote(far, "<message from='carol@far.test/r' to='a b@hub.test' id='m'><body>hi</body></message>");
+    let got = w.one(far);
+    assert!(got.is_error("jid-malformed"));
+    assert_eq!((got.from(), got.attr("to").unwrap()), ("hub.test".into(), "carol@far.test/r".into()));
+    w.remote(far, "<message type='error' from='carol@far.test/r' to='a b@hub.test' id='m'/>");
+    w.nothing(far);
 }
 
 #[test]
@@ -502,4 +676,22 @@ fn xep0114_a_component_reaches_other_domains_where_that_is_allowed() {
     // And they reach it.
     w.remote(pair, &format!("<message from='{CAROL}/r' to='x@irc.hub.test'><body>hi</body></message>"));
     assert_eq!(w.one(irc).body().unwrap(), "hi");
+}
+
+#[test]
+fn xep0114_what_a_component_did_not_take_is_answered_in_its_own_name() {
+    let (mut w, _, far) = linked();
+    w.hub.set_component("irc.hub.test", true);
+    let irc = w.hub.find_peer("hub.test", "irc.hub.test").unwrap();
+    w.link(irc);
+    let pair = w.hub.peer("irc.hub.test", "far.test").unwrap();
+    w.link(pair);
+    w.ring.stalled = true;
+    w.remote(
+        pair,
+        &format!("<iq type='get' id='q' from='{CAROL}/r' to='x@irc.hub.test'><x xmlns='y'/></iq>"),
+    );
+    w.unlink(irc, Lost::Closed);
+    w.nothing(far);
+    assert_eq!(w.one(pair).from(), "x@irc.hub.test");
 }

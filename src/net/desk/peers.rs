@@ -358,7 +358,7 @@ mod tests {
         desk.refuses(&["peer", "repair", "cove.local"], "nothing is kept of cove.local");
         let (local, remote, stanza) =
             ("pi.local".into(), "boat.local".into(), b"<message/>".as_slice().into());
-        let wait = Change::ForwardPut { local, remote, time: 1, stanza };
+        let wait = Change::ForwardPut { local, remote, first: false, time: 1, stanza };
         smol::block_on(desk.0.write(wait)).unwrap();
         assert_eq!((desk.field(6), desk.field(7)), (vec!["1".into()], vec!["10".into()]));
         assert!(desk.order(&["status"]).unwrap().contains("\nforward_messages\t1\ncomponents\t0\n"));

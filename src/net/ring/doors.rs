@@ -143,7 +143,18 @@ impl Shared {
         }
         let conn = outbox.conn.clone();
         let (returned, waiting) = outbox.give_up();
-        self.each_of(&returned, |stanza| self.hear(Input::Returned { peer, stanza }));
+        let mut stanzas = Vec::new();
+        each_stanza(&returned, |stanza| {
+            stanzas.push(stanza.len());
+            true
+        });
+        let mut end = stanzas.iter().sum();
+        for length in stanzas.into_iter().rev() {
+            let start = end - length;
+            let stanza = returned.get(start..end).unwrap_or_default();
+            self.each_of(stanza, |stanza| self.hear(Input::Returned { peer, stanza }));
+            end = start;
+        }
         for then in waiting {
             self.with_hub(|hub, mouth| then(hub, mouth, false));
         }

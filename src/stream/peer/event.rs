@@ -120,8 +120,8 @@ pub enum Ask {
     Proven(Rc<Verified>),
     /// The frame is a stanza of that pair, both its addresses checked (RFC 6120 §8.1.1.2, §8.1.2.2).
     Stanza(Rc<Verified>),
-    /// The frame is a stanza of a pair that is proven, but one of its addresses is none (RFC 7622). It goes
-    /// nowhere; where stanzas are counted it is one.
+    /// The frame is a stanza of a pair that is proven, but its `from` is no address (RFC 7622). It goes nowhere;
+    /// where stanzas are counted it is one.
     Dropped,
     /// XEP-0198: the other side counts, and so do we, from here on.
     Managed,
