@@ -379,7 +379,7 @@ mod tests {
         desk.refuses(&["peer", "accept", "boat.local", "1234"], "needs a running hub");
         desk.order(&["component", "add", "irc.pi.local", ""]).unwrap();
         desk.refuses(&["peer", "add", "irc.pi.local", "", ""], "is a component");
-        desk.order(&["peer", "add", "boat.local", "", ""]).unwrap();
+        desk.order(&["peer", "add", "boat.local", "10.0.0.7:5269", ""]).unwrap();
         desk.refuses(&["component", "add", "boat.local", ""], "is a peer");
         desk.refuses(&["component", "add", "pi.local", ""], "this hub itself");
         desk.refuses(&["component", "add", "irc.pi.local", "two\nlines"], "one line");
