@@ -24,7 +24,6 @@ pub fn permit(hub: &mut Hub, options: &Options, peers: &mut Peers) {
     hub.peers.allowed = set(&options.peer_allow);
     hub.peers.denied = set(&options.peer_deny);
     peers.denied.clone_from(&hub.peers.denied);
-    peers.listens = !options.component.is_empty();
     let denied = peers.records.values().filter(|record| record.denied);
     hub.peers.denied.extend(denied.map(|record| record.domain.clone()));
     peers.components.keys().for_each(|domain| hub.set_component(domain, true));

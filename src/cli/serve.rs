@@ -193,6 +193,7 @@ impl Local for Serve {
         let mut peers = Peers::load(&store).map_err(|why| Failure::new(Exit::Io, why))?;
         peers.own = Some(identity.spki_sha256);
         federate::permit(&mut hub, &options, &mut peers);
+        peers.listens = !options.component.is_empty();
         let settings = settings(&options, &hub, secret);
         let ask_clients = net::ring::certificates_in_use(&store);
         let tls =
