@@ -101,6 +101,8 @@ pub struct Session {
     pub behind: bool,
     /// It has lost its connection, and may come back with another (XEP-0198 §5).
     pub lost: bool,
+    /// How many messages that were sent to it, and may not have come, are in the store meanwhile.
+    pub(super) saved: u32,
     /// A new password of its user's is being made into keys, which is a worker's time (XEP-0077).
     pub rekeying: bool,
     /// What it has sent to peers that have not taken it yet, and the answers that wait for that.
@@ -134,6 +136,11 @@ impl Session {
         if away.peers.is_empty() && away.owed.is_empty() {
             self.away = None;
         }
+    }
+
+    /// Whether messages that it has not acknowledged are in the store.
+    pub fn has_saved(&self) -> bool {
+        self.saved > 0
     }
 
     /// Whether it gets messages to the bare address (RFC 6121 §8.5.2.1.1): its priority.

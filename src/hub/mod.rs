@@ -7,6 +7,7 @@ mod deliver;
 pub mod extension;
 pub mod limits;
 mod loading;
+mod lost;
 mod offline;
 pub mod peer;
 mod presence;
@@ -171,16 +172,17 @@ impl Hub {
             Input::Bind { ticket, account, resource, lang } => {
                 self.bind(sink, ticket, account, resource, lang)
             }
-            Input::Lost { session } => self.lost(session, true),
-            Input::Back { session } => {
-                self.lost(session, false);
-                self.fetch_offline(sink, session);
-            }
+            Input::Lost { session, unread } => self.lost(sink, session, unread),
+            Input::Back { session } => self.back(sink, session),
             Input::Drained { session } => match session.peer_place() {
                 Some(_) => self.fetch_forward(sink, session),
                 None => self.fetch_offline(sink, session),
             },
-            Input::Unsent { to, priority, stanza } => self.unsent(sink, to, priority, stanza),
+            Input::Unsent { to, priority, saved, stanza } => {
+                if !(saved && offline::is_saved(stanza)) {
+                    self.unsent(sink, to, priority, stanza);
+                }
+            }
             Input::Closed { session } => self.closed(sink, session),
             Input::Remote { peer, stanza } => self.remote(sink, peer, stanza),
             Input::Linked { peer } => self.linked(sink, peer),

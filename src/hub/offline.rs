@@ -116,13 +116,42 @@ impl Hub {
             }
         }
         // As it was, with the id that it had.
-        let known = stanza.child(ns::SID, "stanza-id").and_then(|c| stanza.child_attr(c, "id"));
-        let id = known.map_or_else(|| self.next_id().to_string(), Cow::into_owned);
+        let id = self.known_id(stanza);
         if self.put_aside(sink, origin, &to, stanza, place, &id) {
             for target in targets {
                 self.behind(target, true);
             }
         }
+    }
+
+    /// The id that we have given to a message, or a new one.
+    pub(super) fn known_id(&mut self, stanza: &Stanza<'_>) -> String {
+        let known = stanza.child(ns::SID, "stanza-id").and_then(|c| stanza.child_attr(c, "id"));
+        known.map_or_else(|| self.next_id().to_string(), Cow::into_owned)
+    }
+
+    /// A message as it is kept.
+    pub(super) fn aside(
+        &mut self,
+        origin: &Origin,
+        to: &Jid<'_>,
+        stanza: &Stanza<'_>,
+        place: u32,
+        id: &str,
+    ) -> Option<Vec<u8>> {
+        let mut cut = std::mem::take(&mut self.cut);
+        let jid = self.account(place).map(|a| a.jid.clone())?;
+        self.forged(stanza, jid.as_str(), &mut cut);
+        let (domain, at) = (self.names.domain.clone(), self.now);
+        let mut bytes = Vec::with_capacity(stanza.text().len() + 256);
+        stanza.stamp_with(&mut bytes, Some(&origin.jid), Some(to.as_str()), self.lang(origin), &cut, |w| {
+            for adds in self.extensions.iter().filter_map(|e| e.adds) {
+                adds(self, jid.as_str(), id, w);
+            }
+            delay(w, &domain, at.unix_ms);
+        });
+        self.cut = cut;
+        Some(bytes)
     }
 
     /// RFC 6121 §8.5.2.2.1 and XEP-0160: keep it for later, or give it back (then it is false).
@@ -146,18 +175,7 @@ impl Hub {
             _ if !worth_keeping(stanza) => return true,
             _ => {}
         }
-        let mut cut = std::mem::take(&mut self.cut);
-        let Some(jid) = self.account(place).map(|a| a.jid.clone()) else { return false };
-        self.forged(stanza, jid.as_str(), &mut cut);
-        let (domain, at) = (self.names.domain.clone(), self.now);
-        let mut bytes = Vec::with_capacity(stanza.text().len() + 256);
-        stanza.stamp_with(&mut bytes, Some(&origin.jid), Some(to.as_str()), self.lang(origin), &cut, |w| {
-            for adds in self.extensions.iter().filter_map(|e| e.adds) {
-                adds(self, jid.as_str(), id, w);
-            }
-            delay(w, &domain, at.unix_ms);
-        });
-        self.cut = cut;
+        let Some(bytes) = self.aside(origin, to, stanza, place, id) else { return false };
         let size = bytes.len() as u64;
         if !self.account(place).is_some_and(|account| self.has_room(account, size)) {
             bounce(self, sink, origin, stanza, Condition::ServiceUnavailable);
@@ -186,14 +204,16 @@ impl Hub {
     pub(super) fn fetch_offline(&mut self, sink: &mut dyn Sink, id: SessionId) {
         let Some(session) = self.session(id) else { return };
         let (place, wants) = (session.account, session.priority() >= Some(0));
-        let Some(account) = self.account_mut(place) else { return };
+        let Some(account) = self.account(place) else { return };
         if account.fetching == Some(id) {
             return;
         }
-        let nothing = account.offline.0 == 0 || account.fetching.is_some();
-        if nothing || !wants {
+        // Who has lost its connection does not keep them from others.
+        let busy = account.fetching.and_then(|by| self.session(by)).is_some_and(|s| !s.lost);
+        if account.offline.0 == 0 || busy || !wants {
             return self.behind(id, false);
         }
+        let Some(account) = self.account_mut(place) else { return };
         account.fetching = Some(id);
         let account = account.id;
         self.behind(id, true);
@@ -275,6 +295,11 @@ pub(super) fn delay(w: &mut Writer<'_>, domain: &str, unix_ms: u64) {
 /// Whether [`Hub::put_aside`] keeps a message if there is room.
 pub(super) fn is_kept(stanza: &Stanza<'_>) -> bool {
     !matches!(&*stanza.type_(), "error" | "headline" | "groupchat") && worth_keeping(stanza)
+}
+
+/// Whether it is of those that [`Hub::lost`] has put into the store.
+pub(super) fn is_saved(stanza: &Stanza<'_>) -> bool {
+    stanza.kind() == Kind::Message && is_kept(stanza)
 }
 
 /// XEP-0160 §3 and XEP-0334: what is worth keeping for somebody who is away.

@@ -88,6 +88,7 @@ impl Hub {
             parked: 0,
             behind: false,
             lost: false,
+            saved: 0,
             rekeying: false,
             away: None,
         }));
@@ -98,13 +99,6 @@ impl Hub {
             account.sessions.push(id);
         }
         sink.bound(ticket, Ok((id, &jid)));
-    }
-
-    /// A session has lost its connection, or is back on another (XEP-0198 §5). Its presence stays.
-    pub(super) fn lost(&mut self, id: SessionId, lost: bool) {
-        if let Some(session) = self.session_mut(id) {
-            session.lost = lost;
-        }
     }
 
     /// A session has ended (RFC 6121 §4.5.2: unavailable on any kind of disconnect).

@@ -101,6 +101,8 @@ pub enum Input<'a> {
         to: &'a FullJid,
         /// The priority that it had to the end, if that is known.
         priority: Option<i8>,
+        /// Its messages are in the store already ([`Session::has_saved`](super::account::Session::has_saved)).
+        saved: bool,
         /// As it was written.
         stanza: &'a Stanza<'a>,
     },
@@ -108,6 +110,8 @@ pub enum Input<'a> {
     Lost {
         /// Which.
         session: SessionId,
+        /// The stanzas that it has not acknowledged, as they were written.
+        unread: &'a [&'a str],
     },
     /// It has got one.
     Back {

@@ -30,6 +30,8 @@ pub(super) struct Kept {
     acknowledged: u64,
     /// The number of the last one that was written on a connection that is gone.
     sent: u64,
+    /// The number of the last one that was given to the hub to be saved.
+    saved: u64,
     /// An `<r/>` is written that has not been answered.
     asked: bool,
     /// Called when the stanza of that number is acknowledged.
@@ -63,7 +65,7 @@ impl Kept {
         for (mark, _) in &mut self.taken {
             *mark = mark.saturating_sub(self.acknowledged);
         }
-        (self.acknowledged, self.sent, self.tried) = (0, 0, (0, 0));
+        (self.acknowledged, self.sent, self.saved, self.tried) = (0, 0, 0, (0, 0));
         self.inbound = Rc::default();
         self.id = None;
     }
@@ -113,6 +115,17 @@ impl Kept {
             end <= sent
         });
         (self.acknowledged + written.count() as u64).max(self.sent)
+    }
+
+    /// The hub has saved what there is, or nothing of it.
+    pub fn save(&mut self, bytes: &[u8], all: bool) {
+        self.walk(bytes);
+        self.saved = if all { self.acknowledged + self.lengths.len() as u64 } else { 0 };
+    }
+
+    /// How many of those that are not acknowledged the hub has saved.
+    pub fn saved(&self) -> u32 {
+        u32::try_from(self.saved.saturating_sub(self.acknowledged)).unwrap_or(u32::MAX)
     }
 
     /// The connection is gone on which `sent` bytes were written.
@@ -177,6 +190,7 @@ impl Kept {
         self.front += length;
         // The others move up: the other side counts what it gets.
         self.sent -= 1;
+        self.saved = self.saved.saturating_sub(u64::from(self.saved > self.acknowledged));
         for (mark, _) in &mut self.taken {
             *mark -= u64::from(*mark > self.acknowledged);
         }

@@ -148,6 +148,8 @@ pub struct Outbox {
     pub jid: Option<FullJid>,
     /// The priority that the session had when it ended, if the hub knew it then.
     pub priority: Option<i8>,
+    /// How many of the first stanzas that were given up were saved before ([`Kept::saved`]).
+    pub(super) saved: u32,
     /// Whole stanzas, but for the first `first` bytes.
     bytes: Vec<u8>,
     /// What negotiation had to say.
@@ -192,6 +194,7 @@ impl Outbox {
             conn: None,
             jid: None,
             priority: None,
+            saved: 0,
             bytes: Vec::new(),
             first: 0,
             sent: 0,
@@ -298,6 +301,11 @@ impl Outbox {
         (self.conn, self.first, self.sent) = (None, 0, 0);
         (self.held, self.blocked) = (true, false);
         whole
+    }
+
+    /// What waits, while there is no connection.
+    pub(super) fn waiting(&self) -> &[u8] {
+        &self.bytes
     }
 
     // ---- stream management ----------------------------------------------------------------------
@@ -491,6 +499,7 @@ impl Outbox {
         let mut waiting: Vec<Taken> =
             std::mem::take(&mut self.taken).into_iter().map(|(_, then)| then).collect();
         if let Some(mut kept) = self.kept.take() {
+            self.saved = kept.saved();
             waiting.extend(kept.give_up());
         }
         self.before += self.bytes.len() as u64;

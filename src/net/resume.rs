@@ -98,7 +98,7 @@ impl Shared {
             )
         };
         log::debug!("{}: lost, may be resumed", conn.peer);
-        self.hear(Input::Lost { session });
+        self.save(session);
         if let Some((oldest, _)) = oldest {
             self.expire(oldest);
         }
@@ -107,6 +107,32 @@ impl Shared {
             self.spawn(async move { shared.watch().await });
         }
         true
+    }
+
+    /// The hub hears that a session has lost its connection, and what it has not acknowledged.
+    fn save(self: &Rc<Self>, session: SessionId) {
+        let waiting = self.with_outbox(session, |outbox| outbox.waiting().to_vec()).unwrap_or_default();
+        let mut unread = Vec::new();
+        let mut at = 0;
+        each_stanza(&waiting, |frame| {
+            unread.extend(waiting.get(at..at + frame.len()).and_then(|f| std::str::from_utf8(f).ok()));
+            at += frame.len();
+            true
+        });
+        let has = |shared: &Rc<Shared>| {
+            shared.with_hub(|hub, _| hub.session(session).is_some_and(|session| session.has_saved()))
+        };
+        let before = has(self);
+        self.hear(Input::Lost { session, unread: &unread });
+        let now = has(self);
+        // What came since the last time is not among them.
+        if before != now {
+            self.with_outbox(session, |outbox| {
+                if let Some(kept) = outbox.kept() {
+                    kept.save(&waiting, now);
+                }
+            });
+        }
     }
 
     /// Ends those that were not resumed in time.

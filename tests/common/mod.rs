@@ -330,7 +330,7 @@ impl World {
             let mut scan = Scan::new();
             let text = scan.element(got.0.as_bytes(), &Scope::default(), &Caps::judged_before()).unwrap();
             let stanza = Stanza::new(text, &scan).unwrap();
-            let input = Input::Unsent { to: &to, priority, stanza: &stanza };
+            let input = Input::Unsent { to: &to, priority, saved: false, stanza: &stanza };
             self.hub.handle(self.now, input, &mut self.ring);
         }
         self.settle();

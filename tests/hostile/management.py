@@ -43,9 +43,7 @@ def managed(t, user, resource, hub=None, online=True):
     c.h = 0
     if online:
         c.send("<presence/>")
-        while new := count(c.quiet(0.1)):
-            c.h += new
-            ack(c, c.h)
+        drain(c, 0, 0.1)
     return c, previd
 
 
@@ -62,6 +60,17 @@ def bodies(elements):
 def count(elements):
     """How many of them are stanzas."""
     return len([e for e in elements if ns(e) == CLIENT])
+
+
+def drain(c, h, seconds=0.3):
+    """All that comes, acknowledged from `h` on."""
+    c.h, all = h, []
+    while heard := c.quiet(seconds):
+        all += heard
+        if new := count(heard):
+            c.h += new
+            ack(c, c.h)
+    return all
 
 
 def is_failed(e, why):
@@ -116,12 +125,10 @@ def c6_resumption(t):
     again = logged_in(t, "mallory")
     answer = resume(again, previd, c.h + 3)
     t.check("resumed", answer.tag == f"{{{SM}}}resumed" and answer.get("h") == "2", show(answer))
-    heard = again.quiet(0.5)
-    got = bodies(heard)
+    got = bodies(drain(again, c.h + 3))
     t.check("what was kept comes, in order", got[-5:] == [f"away {n}" for n in range(5)], got)
     t.check("and what was not acknowledged before", got[:-5] == [f"before {n}" for n in range(5)][5 - len(got[:-5]):] and got[:-5], got)
     t.check("once", len(got) == len(set(got)), got)
-    ack(again, c.h + 3 + count(heard))
     sender.message("mallory@hub.test/phone", "after")
     again.expect_body("after")
 
@@ -190,7 +197,11 @@ def c6_twice_at_once(t):
         except Closed as e:
             t.check("closed with a conflict", e.condition in ("conflict", None), e)
     t.check("one is left", len(alive) == 1, len(alive))
-    got = bodies(alive[0].queue + alive[0].quiet()) if alive else []
+    got = bodies(alive[0].queue) if alive else []
+    if alive:
+        ack(alive[0], c.h + count(alive[0].queue))
+        alive[0].queue = []
+        got += bodies(drain(alive[0], c.h + 1))
     t.check("each once", sorted(set(got)) == sorted(got) and "two" in got, got)
 
 
@@ -255,8 +266,11 @@ def c7_many_lost(t):
         t.check(f"number {n}", found == (n >= 2))
         m.close()
     c, previd = managed(t, "victim", "v", hub)
-    c.drop()
     m = t.keep(hub.login("mallory", "m", online=True))
+    m.message("victim@hub.test/v", "unread")
+    c.expect_body("unread")
+    c.drop()
+    time.sleep(0.2)
     for n in range(3):
         m.message("victim@hub.test/v", str(n))
     m.ping()
@@ -266,7 +280,7 @@ def c7_many_lost(t):
     v.bind("v")
     v.online()
     got = bodies(v.queue + v.quiet(0.5))
-    t.check("what came meanwhile was kept", got == ["0", "1", "2"], got)
+    t.check("what came was kept, in order", got == ["unread", "0", "1", "2"], got)
 
 
 def a9_poison(t):
@@ -294,6 +308,9 @@ def a9_poison(t):
         t.check("resumed", name(resume(c, previd, h)) == "resumed")
         back += 1
     t.check("the fourth time", back == 4, back)
+    ack(c, h)
+    got += bodies(drain(c, h))
+    h = c.h
     t.check("the others come", got == ["fine", "one", "two"], got)
     said = [l for l in t.hub.lines if "id-poison" in l]
     t.check("it is said", len(said) == 1, said)
@@ -308,8 +325,8 @@ def a9_poison(t):
 
 
 def c7_stopped(t):
-    """A hub that is stopped, or killed, while a session has no connection: what was acknowledged to its senders is there
-    afterwards, and so is what its reader had not acknowledged if the hub had time for it."""
+    """A hub that is stopped, or killed, while a session has no connection: what was acknowledged to its senders, and not
+    by its reader, is there afterwards."""
     for how in ("stop", "kill"):
         hub = t.other(limits=[NO_DELAY])
         hub.user("mallory", "victim")
@@ -326,5 +343,4 @@ def c7_stopped(t):
         hub.start()
         v = t.keep(hub.login("victim", "v", online=True))
         got = bodies(v.queue + v.quiet(0.5))
-        t.check(f"{how}: they are there", [b for b in got if b != "read"] == ["0", "1", "2"], got)
-        t.check(f"{how}: what was not acknowledged", how == "kill" or got.count("read") == 1, got)
+        t.check(f"{how}: they are there, behind what was not acknowledged", got == ["read", "0", "1", "2"], got)

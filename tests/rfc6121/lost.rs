@@ -1,7 +1,10 @@
 //! XEP-0198 §5: what a session is while it has no connection.
 
 use crate::common::{DOMAIN, World};
-use stonechat::hub::talk::{Input, SessionId};
+use stonechat::hub::talk::{Input, SessionId, Sink};
+use stonechat::jid::FullJid;
+use stonechat::stanza::Stanza;
+use stonechat::xml::{Caps, Scan, Scope};
 
 fn hear(w: &mut World, input: Input<'_>) {
     w.hub.handle(w.now, input, &mut w.ring);
@@ -9,7 +12,28 @@ fn hear(w: &mut World, input: Input<'_>) {
 }
 
 fn lost(w: &mut World, session: SessionId) {
-    hear(w, Input::Lost { session });
+    lost_with(w, session, &[]);
+}
+
+fn lost_with(w: &mut World, session: SessionId, unread: &[&str]) {
+    hear(w, Input::Lost { session, unread });
+}
+
+/// All that it was sent, and may not have got.
+fn unread(w: &mut World, session: SessionId) -> Vec<String> {
+    w.got(session).into_iter().map(|got| got.0).collect()
+}
+
+/// What net/ does with what was not acknowledged when it is known not to come.
+fn expire(w: &mut World, session: SessionId, unread: &[String], saved: bool) {
+    let to = FullJid::parse(&w.jid(session)).unwrap();
+    w.close(session);
+    for text in unread {
+        let mut scan = Scan::new();
+        let text = scan.element(text.as_bytes(), &Scope::default(), &Caps::judged_before()).unwrap();
+        let stanza = Stanza::new(text, &scan).unwrap();
+        hear(w, Input::Unsent { to: &to, priority: Some(0), saved, stanza: &stanza });
+    }
 }
 
 fn back(w: &mut World, session: SessionId) {
@@ -104,4 +128,90 @@ fn what_is_worth_waiting() {
     assert_eq!(w.loaded("juliet").offline.0, 0);
     back(&mut w, juliet);
     assert_eq!(bodies(&mut w, juliet), ["oops"]);
+}
+
+/// What it has not acknowledged is on disk as soon as its connection is lost, before what comes later; and whoever
+/// comes after it gets all of it in order.
+#[test]
+fn what_it_had_not_acknowledged() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    w.drop_all();
+    for n in 0..3 {
+        w.send(romeo, &message(&format!("juliet@{DOMAIN}"), n));
+    }
+    w.send(romeo, &format!("<presence to='juliet@{DOMAIN}/b'/>"));
+    let texts = unread(&mut w, juliet);
+    assert_eq!(texts.len(), 4);
+    let slices: Vec<&str> = texts.iter().map(String::as_str).collect();
+    lost_with(&mut w, juliet, &slices);
+    assert_eq!(w.loaded("juliet").offline.0, 3);
+    for n in 3..5 {
+        w.send(romeo, &message(&format!("juliet@{DOMAIN}"), n));
+    }
+    expire(&mut w, juliet, &texts, true);
+    assert_eq!(w.loaded("juliet").offline.0, 5);
+    let again = w.bound("juliet", "c");
+    w.send(again, "<presence/>");
+    assert_eq!(bodies(&mut w, again), ["0", "1", "2", "3", "4"]);
+    assert_eq!(w.loaded("juliet").offline, (0, 0));
+    w.nothing(romeo);
+}
+
+/// If it comes back it is sent them again from where they were, and not from the disk as well.
+#[test]
+fn what_it_is_sent_again() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    w.drop_all();
+    for n in 0..3 {
+        w.send(romeo, &message(&format!("juliet@{DOMAIN}"), n));
+    }
+    let texts = unread(&mut w, juliet);
+    let slices: Vec<&str> = texts.iter().map(String::as_str).collect();
+    lost_with(&mut w, juliet, &slices);
+    w.send(romeo, &message(&format!("juliet@{DOMAIN}"), 3));
+    // It had got the first of them, and is lost once more before it has said anything.
+    for _ in 0..2 {
+        w.ring.stalled = true;
+        w.ring.outbox(juliet).unwrap().extend(texts[1..].concat().bytes());
+        back(&mut w, juliet);
+        w.send(romeo, &message(&format!("juliet@{DOMAIN}"), 4));
+        let texts = unread(&mut w, juliet);
+        let slices: Vec<&str> = texts.iter().map(String::as_str).collect();
+        assert_eq!(slices.len(), 2, "what is newer waits");
+        lost_with(&mut w, juliet, &slices);
+    }
+    assert_eq!(w.loaded("juliet").offline.0, 6);
+    w.ring.stalled = false;
+    w.ring.outbox(juliet).unwrap().extend(texts[1..].concat().bytes());
+    back(&mut w, juliet);
+    assert_eq!(bodies(&mut w, juliet), ["1", "2", "3", "4", "4"]);
+    assert_eq!(w.loaded("juliet").offline, (0, 0));
+    w.send(romeo, &message(&format!("juliet@{DOMAIN}"), 5));
+    assert_eq!(bodies(&mut w, juliet), ["5"]);
+}
+
+/// Another device does not wait for it.
+#[test]
+fn another_comes_meanwhile() {
+    let mut w = World::new(&["romeo", "juliet"]);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    w.drop_all();
+    w.send(romeo, &message(&format!("juliet@{DOMAIN}"), 0));
+    let texts = unread(&mut w, juliet);
+    lost_with(&mut w, juliet, &[&texts[0]]);
+    w.send(romeo, &message(&format!("juliet@{DOMAIN}"), 1));
+    let other = w.bound("juliet", "c");
+    w.send(other, "<presence/>");
+    assert_eq!(bodies(&mut w, other), ["0", "1"]);
+    assert_eq!(w.loaded("juliet").offline, (0, 0));
+    w.send(romeo, &message(&format!("juliet@{DOMAIN}"), 2));
+    assert_eq!(bodies(&mut w, other), ["2"]);
+    assert_eq!(bodies(&mut w, juliet), ["2"]);
+    back(&mut w, juliet);
+    w.send(romeo, &message(&format!("juliet@{DOMAIN}"), 3));
+    assert_eq!(bodies(&mut w, juliet), ["3"]);
+    expire(&mut w, juliet, &texts, true);
+    assert_eq!(w.loaded("juliet").offline, (0, 0));
 }

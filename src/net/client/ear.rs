@@ -68,6 +68,8 @@ pub(super) struct Ear {
     pub watched: VecDeque<(String, String)>,
     pub bounces: Vec<StanzaError>,
     pub end: Option<End>,
+    /// Stream management was asked for, and nothing was said to that.
+    pub asked: bool,
     /// With stream management, the stanzas that were heard (XEP-0198).
     pub heard: Option<u32>,
     /// What the lost stream could be gone on with by.
@@ -152,11 +154,15 @@ impl Ear {
             return;
         };
         match (Nonza::read(text, &self.scan, &Scope::default()), self.heard) {
-            (Some(Nonza::Enabled { id, max, location }), None) => {
+            (Some(Nonza::Enabled { id, max, location }), None) if self.asked => {
+                self.asked = false;
                 self.heard = Some(0);
                 self.hold = id.map(|id| Box::new(Hold { id, location, max }));
             }
-            (Some(Nonza::Failed { .. }), None) => self.said = Some(Said::Failed),
+            (Some(Nonza::Failed { .. }), None) if self.asked => {
+                self.asked = false;
+                self.said = Some(Said::Failed);
+            }
             (Some(Nonza::Request), Some(h)) => management::ack(h, out),
             (Some(Nonza::Ack { h }), Some(_)) => self.said = Some(Said::Ack(h)),
             _ => {}
@@ -305,6 +311,7 @@ mod tests {
             watched: VecDeque::new(),
             bounces: Vec::new(),
             end: None,
+            asked: false,
             heard: None,
             hold: None,
             said: None,
@@ -402,6 +409,37 @@ mod tests {
         assert_eq!(ear.bounces.len(), 1);
         say(&mut ear, &error("bob@y", "1"));
         assert_eq!(ear.bounces.len(), 1);
+    }
+
+    #[test]
+    fn stanzas_are_counted_once_the_server_does() {
+        let (mut ear, enabled) = (ear(), "<enabled xmlns='urn:xmpp:sm:3' id='x' resume='true' max='9'/>");
+        let r = "<r xmlns='urn:xmpp:sm:3'/>";
+        say(&mut ear, enabled);
+        assert!(ear.heard.is_none() && ear.hold.is_none(), "nobody has asked for it");
+        ear.asked = true;
+        say(&mut ear, "<message from='a@b'/>");
+        assert_eq!(say(&mut ear, r).1, "");
+        say(&mut ear, enabled);
+        assert_eq!(say(&mut ear, r).1, "<a xmlns='urn:xmpp:sm:3' h='0'/>");
+        for stanza in [
+            "<message from='a@b'/>",
+            "<presence from='a@b'/>",
+            "<iq type='result' id='1'/>",
+            "<x xmlns='y'/>",
+        ] {
+            say(&mut ear, stanza);
+        }
+        assert_eq!(say(&mut ear, r).1, "<a xmlns='urn:xmpp:sm:3' h='3'/>");
+        say(&mut ear, enabled);
+        say(&mut ear, "<failed xmlns='urn:xmpp:sm:3'/>");
+        assert_eq!((ear.heard, ear.said), (Some(3), None), "once is enough");
+        say(&mut ear, "<a xmlns='urn:xmpp:sm:3' h='7'/>");
+        assert_eq!(ear.said, Some(Said::Ack(7)));
+        assert_eq!(ear.hold.as_ref().and_then(|h| h.max), Some(9));
+        ear.heard = Some(u32::MAX);
+        say(&mut ear, "<message from='a@b'/>");
+        assert_eq!(ear.heard, Some(0));
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Session {
                 watched: VecDeque::new(),
                 bounces: Vec::new(),
                 end: None,
+                asked: false,
                 heard: None,
                 hold: None,
                 said: None,
@@ -92,6 +93,7 @@ impl Session {
         management::enable(true, &mut self.wire.out);
         self.traced(at);
         self.wire.manage();
+        self.ear.asked = true;
     }
 
     /// Our full address, as the server has given it.

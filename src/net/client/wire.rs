@@ -79,7 +79,9 @@ impl Wire {
     /// Goes on over another connection, whose server says that it has handled `h` stanzas: what it has not is
     /// written again.
     pub fn go_on(&mut self, over: Wire, h: u32) -> Result<(), Error> {
-        let Some(mut kept) = self.kept.take() else { return Ok(()) };
+        let Some(mut kept) = self.kept.take() else {
+            return Err(Error::Protocol("the server goes on with what was never begun".to_owned()));
+        };
         kept.lost(&self.out, self.sent);
         kept.acknowledge(h, &self.out, self.sent, &mut Vec::new()).map_err(too_high)?;
         let mut rest = Vec::new();

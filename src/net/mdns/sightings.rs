@@ -128,38 +128,46 @@ impl Sightings {
         self.good.push((name, at));
     }
 
-    /// Where to try for a domain: where it was last, then what was seen, newest first, IPv4 first.
+    /// Where to try for a domain: where it has just said that it is, for hubs move; where it has proven to be;
+    /// then what else was seen, newest first, IPv4 first.
     pub fn candidates(&self, name: &str) -> Vec<Candidate> {
         let Some(name) = domain(name) else { return Vec::new() };
         if name == self.own {
             return Vec::new();
         }
-        let mut all: Vec<Candidate> =
-            self.good.iter().filter(|(other, _)| *other == name).map(|(_, at)| *at).collect();
-        let mut add = |address: &SocketAddr, port: u16, direct_tls: bool| {
-            let mut address = *address;
-            address.set_port(port);
-            let one = Candidate { address, direct_tls };
+        let mut all: Vec<Candidate> = Vec::new();
+        let mut add = |one: Candidate| {
             if all.len() < MAX_CANDIDATES && !all.contains(&one) {
                 all.push(one);
             }
         };
+        let good = self.good.iter().find(|(other, _)| *other == name).map(|(_, at)| *at);
         let mut named: Vec<&Instance> =
             self.instances.iter().filter(|i| i.domain.as_ref() == Some(&name)).collect();
         named.sort_by_key(|i| (i.gone(), std::cmp::Reverse(i.seen)));
+        let at = |address: &SocketAddr, port: u16, direct_tls| {
+            let mut address = *address;
+            address.set_port(port);
+            Candidate { address, direct_tls }
+        };
+        let ends = |instance: &Instance, address: &SocketAddr| {
+            let ends = [(instance.ports[1], true), (instance.ports[0], false)];
+            ends.map(|(port, direct)| port.map(|port| at(address, port, direct)))
+        };
+        if let Some(first) = named.first()
+            && let Some(address) = self.addresses(first).next().filter(|_| !first.gone())
+            && good.is_none_or(|good| good.address.ip() != address.ip())
+        {
+            ends(first, address).into_iter().flatten().for_each(&mut add);
+        }
+        good.into_iter().for_each(&mut add);
         for instance in &named {
-            for address in self.addresses(instance) {
-                for (port, direct_tls) in [(instance.ports[1], true), (instance.ports[0], false)] {
-                    if let Some(port) = port {
-                        add(address, port, direct_tls);
-                    }
-                }
-            }
+            let addresses = self.addresses(instance);
+            addresses.flat_map(|address| ends(instance, address)).flatten().for_each(&mut add);
         }
         if named.is_empty() {
-            for host in self.hosts.iter().filter(|h| h.name == name) {
-                host.addresses.iter().for_each(|address| add(address, PORT, false));
-            }
+            let hosts = self.hosts.iter().filter(|h| h.name == name);
+            hosts.flat_map(|h| &h.addresses).map(|address| at(address, PORT, false)).for_each(&mut add);
         }
         all
     }

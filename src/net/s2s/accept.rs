@@ -1,6 +1,7 @@
 //! Streams that other servers open to us.
 
-use super::drive::{Half, Over, Stream};
+use super::drive::Stream;
+use super::half::{Half, Over};
 use crate::net::c2s::Place;
 use crate::net::outbox::Conn;
 use crate::net::reactor::Socket;

@@ -1,6 +1,7 @@
 //! Streams that we open: when, where to, and in which order.
 
-use super::drive::{Half, Over, Stream, lost};
+use super::drive::Stream;
+use super::half::{Half, Over, lost};
 use super::{S2s, jittered, note, permits};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{Lost, SessionId, Unreachable};
@@ -62,6 +63,16 @@ fn plan(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, after: Duration) {
         Some(Dial::Running) => return,
         Some(Dial::Due(sooner)) if *sooner <= at => return,
         _ => {}
+    }
+    if s2s.not_before(peer).is_some_and(|not_before| at < not_before) {
+        // The hub is not left waiting for an answer: it has its own ways of waiting.
+        let shared = shared.clone();
+        return shared.clone().spawn(async move {
+            if !shared.is_linked(peer) {
+                let text = "its links keep breaking; the next attempt comes in some seconds".into();
+                shared.unlink(peer, Unreachable { kind: Lost::Timeout, text });
+            }
+        });
     }
     s2s.dials.borrow_mut().insert(peer, Dial::Due(at));
     let (shared, s2s) = (shared.clone(), s2s.clone());
@@ -145,7 +156,10 @@ async fn reach(
     let places = places(shared, s2s, &wanted.remote).await?;
     let mut worst = NoWay::new(Lost::Timeout, "nobody answers at its addresses");
     for place in places.into_iter().take(fixed::PEER_ADDRESSES) {
-        note(shared, &wanted.remote, Link::Dialling, Some(place.found), None, None);
+        // A pairing is no link.
+        if wanted.task != Task::Pair {
+            note(shared, &wanted.remote, Link::Dialling, Some(place.found), None, None);
+        }
         match attempt(shared, s2s, wanted, &place, patience).await {
             Ok(stream) => return Ok(stream),
             Err((why, last)) => {

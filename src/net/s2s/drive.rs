@@ -1,24 +1,25 @@
 //! One connection between servers, of either direction, from its first byte to its last.
 
+mod end;
+
+use super::half::{Half, Over};
+use super::hear::{after_pending, hear};
 use super::{S2s, note, permits};
-use crate::hub::Hub;
-use crate::hub::talk::{Input, Lost, SessionId, Sink, Unreachable};
+use crate::hub::limits::fixed;
+use crate::hub::talk::{Input, SessionId, Sink};
 use crate::jid::Domain;
-use crate::net::c2s::{self, Early, Place};
-use crate::net::outbox::{Conn, End};
+use crate::net::c2s::{Early, Place};
+use crate::net::outbox::Conn;
 use crate::net::peers::{Found, Link};
 use crate::net::ring::{Scratch, Shared};
 use crate::net::tls::{self, Presented, Tls};
-use crate::stanza::Stanza;
-use crate::store::change::Ask as StoreAsk;
-use crate::stream::peer::{Ask, Callback, Failure, Initiating, Ready, Receiving, Verdict};
-use crate::stream::trust::{Distrust, Trusted};
+use crate::stream::peer::{Ask, Callback, Failure, Ready, Verdict};
+use crate::stream::trust::Trusted;
 use crate::stream::{self, Condition, Verified, pairing};
-use crate::xml::{Caps, Flow, Kind, Reader, Scan, Scope, Writer, ns, scan};
+use crate::xml::{Caps, Flow, Reader, Scan, Writer, ns};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -28,117 +29,6 @@ use std::time::{Duration, Instant};
 const MUTE: Duration = Duration::from_secs(8);
 /// Nobody who counts (XEP-0198) takes longer to say so.
 const UNMANAGED: Duration = Duration::from_secs(2);
-
-/// Either half of a stream.
-pub(super) enum Half {
-    In(Box<Receiving>),
-    Out(Box<Initiating>),
-}
-
-impl Half {
-    fn frame(
-        &mut self,
-        kind: Kind,
-        frame: &[u8],
-        scan: &mut Scan,
-        caps: &Caps,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Ask>, Failure> {
-        match self {
-            Half::In(half) => Ok(half.frame(kind, frame, scan, caps, out)?),
-            Half::Out(half) => half.frame(kind, frame, scan, caps, out),
-        }
-    }
-
-    fn judged(
-        &mut self,
-        judgement: Result<Trusted, Distrust>,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Ask>, Failure> {
-        match self {
-            Half::In(half) => Ok(half.judged(judgement, out)?),
-            Half::Out(half) => half.judged(judgement, out),
-        }
-    }
-
-    fn vouched(&mut self, ours: bool, out: &mut Vec<u8>) {
-        match self {
-            Half::In(half) => half.vouched(ours, out),
-            Half::Out(half) => half.vouched(ours, out),
-        }
-    }
-
-    fn verified(
-        &mut self,
-        call: &Callback,
-        verdict: Verdict,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Ask>, Failure> {
-        match self {
-            Half::In(half) => Ok(half.verified(&call.local, &call.remote, verdict, out)?),
-            Half::Out(half) => half.verified(&call.local, &call.remote, verdict, out),
-        }
-    }
-
-    fn fail(&mut self, failure: &Failure, out: &mut Vec<u8>) {
-        match (self, failure) {
-            (Half::In(half), Failure::Broken(error)) => half.fail(error, out),
-            (Half::In(_), _) => {}
-            (Half::Out(half), _) => half.fail(failure, out),
-        }
-    }
-
-    fn restarts(&mut self) -> bool {
-        match self {
-            Half::In(half) => half.restarts(),
-            Half::Out(half) => half.restarts(),
-        }
-    }
-
-    fn scope(&self) -> Rc<Scope> {
-        match self {
-            Half::In(half) => half.scope().clone(),
-            Half::Out(half) => half.scope().clone(),
-        }
-    }
-
-    /// Who the other side is, or says that it is.
-    fn remote(&self) -> Option<&Domain> {
-        match self {
-            Half::In(half) => half.claims(),
-            Half::Out(half) => Some(&half.wanted().remote),
-        }
-    }
-}
-
-/// How a stream ends.
-#[derive(Debug)]
-pub(super) enum Over {
-    /// In good order.
-    Closed,
-    /// Somebody broke a rule, or is not who he should be.
-    Failed(Failure),
-    /// The connection is gone, or nobody answers any more.
-    Dead(&'static str),
-    /// Somebody here has ended it.
-    Killed(End),
-    /// What was asked is answered.
-    Answer(Verdict),
-    /// What there was to say for a pairing is said.
-    Paired,
-}
-
-impl From<Failure> for Over {
-    fn from(failure: Failure) -> Over {
-        Over::Failed(failure)
-    }
-}
-
-impl From<stream::Error> for Over {
-    fn from(error: stream::Error) -> Over {
-        Over::Failed(Failure::Broken(error))
-    }
-}
 
 /// What others tell a stream.
 enum Event {
@@ -170,6 +60,8 @@ pub(super) struct Stream {
     pairs: Vec<(Rc<Verified>, SessionId)>,
     /// The peer whose outbox is written here.
     attached: Option<SessionId>,
+    /// Since when.
+    since: Instant,
     /// The one whose outbox will be, once it is known whether the other side counts (XEP-0198), but not later.
     waits: Option<(SessionId, Instant)>,
     /// XEP-0198: what was heard.
@@ -235,6 +127,7 @@ impl Stream {
             presented: None,
             pairs: Vec::new(),
             attached: None,
+            since: now,
             waits: None,
             heard: None,
             pairing: None,
@@ -313,16 +206,31 @@ impl Stream {
                 self.handshake().await?;
                 continue;
             }
-            if std::mem::take(&mut self.stopped) {
+            if self.stopped && !self.congested() {
+                self.stopped = false;
                 self.go_on()?;
+                // However fast it speaks, others get their turn.
+                smol::future::yield_now().await;
                 continue;
             }
             match self.wait().await {
                 Woken::Told => {}
-                Woken::Readable => self.read()?,
+                Woken::Readable => {
+                    for _ in 0..fixed::READS {
+                        if !self.read()? {
+                            break;
+                        }
+                    }
+                    smol::future::yield_now().await;
+                }
                 Woken::Late => self.late().await?,
             }
         }
+    }
+
+    /// Whether so much of what it has said is under way that it should be read no further.
+    fn congested(&self) -> bool {
+        self.pairs.iter().any(|(_, peer)| self.shared.congested(*peer))
     }
 
     // ---- waiting ----------------------------------------------------------------------------------
@@ -335,9 +243,11 @@ impl Stream {
             if self.conn.ends() || !self.events.borrow().is_empty() {
                 return Poll::Ready(Woken::Told);
             }
-            if self.pairs.iter().any(|(_, peer)| self.shared.congested(*peer)) {
+            if self.congested() {
                 // Woken when the store has answered.
                 self.shared.wait_for_store(&self.conn);
+            } else if self.stopped {
+                return Poll::Ready(Woken::Told);
             } else if self.conn.io.poll_readable(cx).is_ready() {
                 return Poll::Ready(Woken::Readable);
             }
@@ -400,22 +310,29 @@ impl Stream {
 
     // ---- reading ----------------------------------------------------------------------------------
 
-    fn read(&mut self) -> Result<(), Over> {
+    /// Reads once; says whether there is more, and it may be read.
+    fn read(&mut self) -> Result<bool, Over> {
         let shared = self.shared.clone();
         let mut scratch = shared.scratch.borrow_mut();
         let Scratch { wire, plain, scan } = &mut *scratch;
         let n = match (&self.conn.io).read(wire) {
             Ok(0) => return Err(Over::Dead("the connection was closed")),
             Ok(n) => n,
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(false),
             Err(_) => return Err(Over::Dead("the connection is broken")),
         };
         (self.last, self.asked) = (Instant::now(), false);
         self.deadline = self.then.take().or(self.deadline);
         shared.read.set(shared.read.get().wrapping_add(n as u64));
+        let full = n == wire.len();
         let got = wire.get(..n).unwrap_or_default();
         let encrypted = self.conn.tls.borrow().is_some();
-        if encrypted { self.decrypt(got, plain, scan) } else { self.take(got, scan) }
+        if encrypted {
+            self.decrypt(got, plain, scan)?
+        } else {
+            self.take(got, scan)?
+        }
+        Ok(full && !self.stopped && !self.starttls)
     }
 
     /// What was left when the last frame stopped us.
@@ -451,7 +368,7 @@ impl Stream {
 
     /// Takes bytes of the stream.
     fn take(&mut self, mut bytes: &[u8], scan: &mut Scan) -> Result<(), Over> {
-        let caps = self.shared.caps.get();
+        let caps = passed_on(&self.shared);
         loop {
             let (mut ask, mut restart, mut stopped) = (None, false, false);
             let Stream { shared, conn, half, reader, out, pairs, heard, .. } = self;
@@ -607,7 +524,7 @@ impl Stream {
         let Some((peer, _)) = self.waits.take() else { return };
         if self.shared.attach(peer, &self.conn, &self.out, managed) {
             self.out.clear();
-            self.attached = Some(peer);
+            (self.attached, self.since) = (Some(peer), Instant::now());
         }
     }
 
@@ -648,7 +565,7 @@ impl Stream {
         note(&self.shared, &remote, Link::Up, None, Some(ready.how), None);
         if self.shared.attach(peer, &self.conn, &self.out, ready.managed) {
             self.out.clear();
-            self.attached = Some(peer);
+            (self.attached, self.since) = (Some(peer), Instant::now());
             return Ok(());
         }
         // Theirs was there first. If they may use this one, they perhaps do.
@@ -731,171 +648,21 @@ impl Stream {
         self.out.clear();
         if said { Ok(()) } else { Err(Over::Dead("it takes nothing any more")) }
     }
-
-    // ---- the end ----------------------------------------------------------------------------------
-
-    /// Says the last words, and tells the hub.
-    pub async fn finish(mut self, over: Over) {
-        let remote = self.half.remote().cloned();
-        let (why, failure) = match over {
-            Over::Closed | Over::Answer(_) | Over::Paired => (None, None),
-            Over::Dead(why) => (Some(why.to_owned()), None),
-            Over::Failed(failure) => (Some(failure.to_string()), Some(failure)),
-            Over::Killed(End::Error(error)) => {
-                if error.condition == Condition::SystemShutdown {
-                    self.s2s.stopping.set(true);
-                }
-                (Some(format!("we have ended it: {error}")), Some(Failure::Broken(error)))
-            }
-            Over::Killed(_) => (Some("it takes nothing any more".to_owned()), None),
-        };
-        let dead = why.is_some() && failure.is_none();
-        let name = remote.as_ref().map_or("a server", Domain::as_str);
-        match &why {
-            Some(why) => log::info!("{}: the stream with {name} is over: {why}", self.conn.peer),
-            None => log::debug!("{}: the stream with {name} is over", self.conn.peer),
-        }
-        if let Some(number) = self.pairing.take() {
-            self.shared.pairing.lost(number);
-        }
-        let mut words = std::mem::take(&mut self.out);
-        if let Some(failure) = &failure {
-            self.half.fail(failure, &mut words);
-        }
-        self.s2s.left(&self.conn);
-        let broken = why.is_some();
-        if let Some(peer) = self.attached.take()
-            && self.conn.session.get() == peer
-        {
-            let kind = if broken { Lost::Timeout } else { Lost::Closed };
-            let text = why.clone().unwrap_or_else(|| "it was closed".to_owned()).into();
-            // A stanza that is half written stays so; nothing can be said behind it.
-            self.shared.unlink(peer, Unreachable { kind, text });
-        }
-        if broken {
-            for (_, peer) in std::mem::take(&mut self.pairs) {
-                self.shared.hear(Input::Suspect { peer });
-            }
-        }
-        if let Some(remote) = remote.filter(|_| self.how.is_some()) {
-            let up = self.s2s.streams.borrow().contains_key(&remote);
-            if !up {
-                note(&self.shared, &remote, Link::Down, None, None, why);
-            }
-        }
-        if !dead {
-            c2s::goodbye(&self.shared, &self.conn, self.conn.write_all(&words)).await;
-        }
-        let _ = self.conn.io.get_ref().shutdown(Shutdown::Both);
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        // Only if the task has failed: otherwise it has been done.
-        self.s2s.left(&self.conn);
-        if let Some(number) = self.pairing.take() {
-            self.shared.pairing.lost(number);
-        }
-        if let Some(peer) = self.attached.take()
-            && self.conn.session.get() == peer
-        {
-            let shared = self.shared.clone();
-            self.shared.spawn(async move {
-                let text = "its connection has failed here (a bug)".into();
-                shared.unlink(peer, Unreachable { kind: Lost::Timeout, text });
-            });
-        }
-    }
-}
-
-/// Calls `then` once these peers have nothing under way at the store; what was parked goes there once its account
-/// is read, so it may take two rounds.
-fn after_pending(
-    hub: &mut Hub,
-    sink: &mut dyn Sink,
-    peers: Vec<SessionId>,
-    rounds: u8,
-    then: Box<dyn FnOnce()>,
-) {
-    let settled = peers.iter().all(|peer| hub.peer_at(*peer).is_none_or(|peer| peer.pending == 0));
-    match rounds.checked_sub(1) {
-        Some(rounds) if !settled => sink.store(
-            Vec::new(),
-            StoreAsk::Nothing,
-            Box::new(move |hub, sink, _| after_pending(hub, sink, peers, rounds, then)),
-        ),
-        _ => then(),
-    }
-}
-
-/// A stanza whose addresses are proven goes to the hub.
-fn hear(
-    shared: &Rc<Shared>,
-    pairs: &mut Vec<(Rc<Verified>, SessionId)>,
-    proof: &Rc<Verified>,
-    frame: &[u8],
-    scan: &mut Scan,
-    scope: &Scope,
-    caps: &Caps,
-) -> Result<SessionId, Failure> {
-    let mut own = Vec::new();
-    let text = match scan.outer {
-        0 => std::str::from_utf8(frame).unwrap_or_default(),
-        // It uses prefixes of its stream header, which mean nothing elsewhere: written in.
-        _ => {
-            let text = std::str::from_utf8(frame).unwrap_or_default();
-            own.reserve(text.len() + 128);
-            scan::redeclare(text, scan, scope, &mut own);
-            scan.element(&own, &Scope::default(), caps)?
-        }
-    };
-    let known = pairs.iter().position(|(pair, _)| Rc::ptr_eq(pair, proof));
-    shared.with_hub(|hub, mouth| {
-        let peer = match known.and_then(|at| pairs.get_mut(at)) {
-            Some((_, peer)) if hub.peer_at(*peer).is_some() => *peer,
-            known => {
-                let found = hub.peer(proof.local().as_str(), proof.remote().as_str());
-                let error = || stream::Error::new(Condition::ResourceConstraint);
-                let peer = found.ok_or_else(|| Failure::Broken(error().text("too many domains at once")))?;
-                match known {
-                    Some((_, old)) => *old = peer,
-                    None => pairs.push((proof.clone(), peer)),
-                }
-                peer
-            }
-        };
-        if let Some(stanza) = Stanza::new(text, scan) {
-            hub.handle(hub.now, Input::Remote { peer, stanza: &stanza }, mouth);
-        }
-        Ok(peer)
-    })
 }
 
 fn new_reader(shared: &Shared) -> Reader {
-    let limits = shared.limits();
-    Reader::new(limits.early_bytes as usize, u16::try_from(limits.depth).unwrap_or(u16::MAX))
+    Reader::new(shared.limits().early_bytes as usize, passed_on(shared).depth)
 }
 
-/// What follows of a failure for what waits: whether it is to be kept.
-pub(super) fn lost(failure: &Failure, on_record: bool) -> Lost {
-    use crate::stream::peer::Condition as Said;
-    let passing = match failure {
-        // Somebody has written that domain down: it is right, and will be trusted again (threats I6).
-        _ if on_record => true,
-        Failure::Distrust(_) | Failure::StarttlsNotOffered | Failure::NothingOffered | Failure::Invalid => {
-            false
-        }
-        Failure::Dialback(Said::ItemNotFound | Said::NotAuthorized | Said::Forbidden, _) => false,
-        Failure::Auth(condition, _) => *condition == stream::sasl::Condition::TemporaryAuthFailure,
-        Failure::Stream(error) => !matches!(
-            error.condition,
-            Condition::HostUnknown
-                | Condition::HostGone
-                | Condition::NotAuthorized
-                | Condition::PolicyViolation
-        ),
-        _ => true,
-    };
-    if passing { Lost::Timeout } else { Lost::NotFound }
+/// The caps on what another server passes on: it has its own on what its users write, and adds something.
+fn passed_on(shared: &Shared) -> Caps {
+    let (ours, room, usual) = (shared.caps.get(), Caps::passed_on(), Caps::default());
+    let more = |ours: u16, room: u16, usual: u16| ours.saturating_add(room.saturating_sub(usual));
+    Caps {
+        depth: more(ours.depth, room.depth, usual.depth),
+        attributes: more(ours.attributes, room.attributes, usual.attributes),
+        prefixes: more(ours.prefixes, room.prefixes, usual.prefixes),
+        declarations: more(ours.declarations, room.declarations, usual.declarations),
+        elements: ours.elements.saturating_add(room.elements.saturating_sub(usual.elements)),
+    }
 }

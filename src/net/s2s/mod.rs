@@ -7,6 +7,8 @@
 mod accept;
 mod dial;
 mod drive;
+mod half;
+mod hear;
 
 pub use accept::serve;
 pub use dial::{dial_for_ever, pair};
@@ -26,7 +28,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What all streams between servers share.
 pub struct S2s {
@@ -42,17 +44,29 @@ pub struct S2s {
     keys: Keys,
     /// The hub is stopping: nobody is dialled any more.
     stopping: Cell<bool>,
+    /// Peers whose links have not lived long, how often in a row, and when the last one ended.
+    short: RefCell<HashMap<SessionId, (u32, Instant)>>,
     /// Attempts to make links, by peer.
     dials: RefCell<HashMap<SessionId, dial::Dial>>,
     /// No more than [`fixed::PEER_DIALS`] of them at once.
     dialling: smol::lock::Semaphore,
     /// Call-backs under way.
     calls: Cell<usize>,
-    /// Streams of ours that wait for the result of their dialback: local, remote, id. By connection.
-    waiting: RefCell<HashMap<*const Conn, (Domain, Domain, Box<str>)>>,
+    /// Streams of ours that wait for the result of their dialback, by connection.
+    waiting: RefCell<HashMap<*const Conn, Waiting>>,
     /// Streams on which a domain is proven, the oldest first.
     streams: RefCell<HashMap<Domain, Vec<Rc<Conn>>>>,
 }
+
+/// A link that has lived so long is a good one.
+const LIVED: Duration = Duration::from_secs(20);
+/// The longest pause before one that keeps breaking is made anew.
+const PAUSE: Duration = Duration::from_secs(8);
+/// After that, nobody remembers.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// Local and remote domain, and the id of the stream.
+type Waiting = (Domain, Domain, Box<str>);
 
 impl S2s {
     /// For a hub that has just been started.
@@ -64,6 +78,7 @@ impl S2s {
             own: RefCell::new(own),
             keys: Keys::new(&super::random::<32>()),
             stopping: Cell::new(false),
+            short: RefCell::default(),
             dials: RefCell::default(),
             dialling: smol::lock::Semaphore::new(fixed::PEER_DIALS),
             calls: Cell::new(0),
@@ -111,6 +126,26 @@ impl S2s {
     /// Whether a stream of ours waits for its dialback (threats D2).
     fn waits(&self, local: &Domain, remote: &Domain, id: &str) -> bool {
         self.waiting.borrow().values().any(|(l, r, i)| l == local && r == remote && **i == *id)
+    }
+
+    /// A link to a peer has broken after that time. One that breaks again and again at once, over what it was
+    /// sent perhaps (threats A9), is not made anew as fast as that.
+    fn broke(&self, peer: SessionId, lived: Duration) {
+        let (mut short, now) = (self.short.borrow_mut(), Instant::now());
+        short.retain(|_, (_, at)| now.saturating_duration_since(*at) < FORGOTTEN);
+        if lived >= LIVED {
+            short.remove(&peer);
+            return;
+        }
+        let (count, at) = short.entry(peer).or_insert((0, now));
+        (*count, *at) = (count.saturating_add(1), now);
+    }
+
+    /// When the next attempt for a peer may be made: the first breaks may have been hiccups.
+    fn not_before(&self, peer: SessionId) -> Option<Instant> {
+        let (count, at) = self.short.borrow().get(&peer).copied()?;
+        let seconds = 1u64.checked_shl(count.checked_sub(3)?).unwrap_or(u64::MAX).min(PAUSE.as_secs());
+        at.checked_add(Duration::from_secs(seconds))
     }
 
     /// Notes whether a stream of ours waits for its dialback now.
@@ -202,7 +237,7 @@ fn note(
 }
 
 /// A time that is up at different moments for many who wait for the same thing (threats D9).
-fn jittered(after: std::time::Duration) -> Instant {
+fn jittered(after: Duration) -> Instant {
     let [dice] = super::random::<1>();
     let more = after.saturating_mul(u32::from(dice)) / 1024; // up to a quarter
     let now = Instant::now();
