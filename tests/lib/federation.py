@@ -117,6 +117,11 @@ def place():
     return f"127.{192 + (pid >> 8) % 60}.{pid & 255}.{next(_places)}"
 
 
+def ascii(domain):
+    """A domain as DNS and certificates have it: A-labels."""
+    return domain.encode("idna").decode()
+
+
 class Authority:
     """A private authority, as a company or a club has one."""
 
@@ -128,7 +133,7 @@ class Authority:
 
     def issue(self, domain, cert, key, names=None, usage="serverAuth,clientAuth", ago=0):
         """For `names` (by default the domain, and that of its rooms), for 30 days. Public authorities give `serverAuth` alone now; old servers want both."""
-        san = ",".join(f"DNS:{n}" for n in names or [domain, f"conference.{domain}"])
+        san = ",".join(f"DNS:{n if n.isascii() else ascii(n)}" for n in names or [domain, f"conference.{domain}"])
         request, ext = Path(f"{cert}.csr"), Path(f"{cert}.ext")
         subprocess.run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={domain}",
                         "-keyout", key, "-out", request], check=True, capture_output=True)
@@ -155,12 +160,17 @@ class Dns:
 
     def domain(self, name, ip, starttls=5269, direct=None, srv=True):
         """Where the servers of a domain are. Without `srv` only the address is told."""
+        name = ascii(name)
         target = ip if self.literal else name
         self.lines.append(f"host-record={name},{ip}")
         if srv and starttls:
             self.lines.append(f"srv-host=_xmpp-server._tcp.{name},{target},{starttls},10,5")
         if srv and direct:
             self.lines.append(f"srv-host=_xmpps-server._tcp.{name},{target},{direct},5,5")
+
+    def raw(self, *lines):
+        """Lines of dnsmasq's own."""
+        self.lines += lines
 
     def start(self):
         self.stop()

@@ -384,15 +384,15 @@ class Federation(Scene):
         self.check("and the other roster says none")
 
 
-def main(kind, trust, direct=False, only=()):
+def main(kind, trust, direct=False, only=(), domain="hub.test", other=None):
     title = f"{kind} by {'EXTERNAL' if trust == 'ca' else trust}{', direct TLS' if direct else ''}"
     with Net() as net:
-        theirs = net.peer(kind, trust=trust, direct=direct, starttls=not direct)
+        theirs = net.peer(kind, trust=trust, direct=direct, starttls=not direct, domain=other)
         if sys.argv[1:]:
             title += f", {sys.argv[1]} in place of our hub"
-            ours = net.peer(sys.argv[1], trust=trust, direct=direct, starttls=not direct, domain="hub.test")
+            ours = net.peer(sys.argv[1], trust=trust, direct=direct, starttls=not direct, domain=domain)
         else:
-            ours = net.hub(trust=trust, direct=direct, starttls=not direct)
+            ours = net.hub(domain, trust=trust, direct=direct, starttls=not direct)
         for server in (ours, theirs):
             ports = getattr(server, "s2s", None) or (server.ports["s2s"], server.ports["s2s-tls"])
             net.domain(f"unserved.{server.domain}", server.ip, not direct and ports[0], direct and ports[1])
