@@ -463,6 +463,17 @@ def d9_a_full_queue(t):
     w.well("after that")
 
 
+def d9_messages_that_wait_too_long(t):
+    """After a week, here after seconds, a message for a server that is away goes back to its sender."""
+    w = World(t, limits=["forward_seconds=3"], others=[("down.test", place())])
+    w.alice.message("x@down.test", "for long", id="long")
+    w.alice.ping()
+    t.check("it waits", w.hub.peer("down.test").get("queued") == 1, str(w.hub.peer("down.test")))
+    got = w.alice.expect(lambda e: name(e) == "message" and e.get("type") == "error", 60)
+    t.check("it comes back", got.get("id") == "long" and condition(got) in GONE, show(got))
+    t.check("nothing waits any more", w.hub.peer("down.test").get("queued", 0) == 0, str(w.hub.peer("down.test")))
+
+
 def d10_where_dns_points(t):
     """A name is no reason to talk to what is behind it."""
     own = [f"0.0.0.0:{hubs.free_port('0.0.0.0', 0)}" for _ in range(2)]
@@ -492,7 +503,7 @@ def d10_where_dns_points(t):
     lines += [f"host-record=zero.test,{fakes[1].getsockname()[0]}", srv("zero.test", "zero.test", 0), "srv-host=_xmpp-server._tcp.dot.test", "srv-host=_xmpps-server._tcp.dot.test",
               "host-record=dot.test,127.0.0.1", *(f"cname=loop{n}.test,loop{(n + 1) % 3}.test" for n in range(3)), srv("loop.test", "loop0.test", 5269)]
     lines += [srv("many.test", f"h{n}.many.test", 5269, n) for n in range(64)]
-    w.net.dns.lines += lines
+    w.net.dns.raw(*lines)
     try:
         w.net.dns.start()
     except AssertionError:
