@@ -81,11 +81,6 @@ impl Desk {
         let before = self.record(&domain).await?;
         let was = before.as_ref().and_then(|record| record.pin);
         let known = before.is_some();
-        if !known && pin.is_none() && address.is_empty() {
-            return Err(format!(
-                "what is to be noted of {domain}: --pin with its key, --address with where it is, or both? Who is in the DNS, or nearby, needs neither"
-            ));
-        }
         let mut record = before.unwrap_or_else(|| PeerRecord {
             domain: domain.clone(),
             source: PeerSource::Said,
