@@ -58,6 +58,9 @@ pub struct Peer {
     pub oldest: u64,
     /// They are being sent.
     pub(super) fetching: bool,
+    /// The number of the first of them, how often the link was lost over it, and how many are still sent one by
+    /// one because of that (threats A9).
+    pub(super) head: (u64, u8, u16),
     /// How often the link was gone: what was read before that is not for the next one.
     pub(super) round: u32,
     /// Those that have waited for too long are being given back.
@@ -70,6 +73,8 @@ pub struct Peer {
     pub stale: Cell<bool>,
     /// Resources of theirs that some account of ours believes to be available.
     pub(super) available: BTreeSet<Box<str>>,
+    /// What they weigh.
+    pub(super) available_weight: u64,
     /// Jobs at the store on its behalf.
     pub pending: u32,
     /// Stanza ids that came from it lately, hashed: what comes again is dropped.
@@ -95,12 +100,14 @@ impl Peer {
             queued: (0, 0),
             oldest: 0,
             fetching: false,
+            head: (0, 0, 0),
             round: 0,
             expiring: false,
             full: false,
             attempts: 0,
             stale: Cell::new(false),
             available: BTreeSet::new(),
+            available_weight: 0,
             pending: 0,
             recent: VecDeque::new(),
             recent_set: Default::default(),
@@ -324,6 +331,10 @@ impl Hub {
         let now = self.now.mono_ms;
         let longest = self.limits.peer_retry_seconds.saturating_mul(1000);
         let Some(peer) = self.peer_at_mut(id) else { return };
+        if peer.fetching && peer.link.get() == Link::Up {
+            peer.head.1 = peer.head.1.saturating_add(1);
+            peer.head.2 = super::relay::BATCH;
+        }
         (peer.fetching, peer.full) = (false, false);
         peer.round = peer.round.wrapping_add(1);
         if why.kind == Lost::Closed || peer.component {

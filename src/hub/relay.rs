@@ -18,6 +18,11 @@ use crate::stanza::{Condition, Error, Kind, Stanza};
 use crate::store::change::{Answer, Ask, Change};
 use crate::xml::{Span, ns};
 
+/// Messages that are read from the store at once.
+pub(super) const BATCH: u16 = 256;
+/// How often a link may be lost over one message. A network that fails that often in the same second is rare.
+const FALLS: u8 = 4;
+
 /// What may wait for a peer: messages that would be kept for an account, too, and the four stanzas that
 /// change a subscription, for whose loss nobody would ever make up (RFC 6121 §3).
 fn is_stored(stanza: &Stanza<'_>) -> bool {
@@ -300,7 +305,8 @@ impl Hub {
         peer.fetching = true;
         let round = peer.round;
         let (local, remote) = (peer.local.clone(), peer.remote.clone());
-        let ask = Ask::Forward { local, remote, after: 0, max: 256, bytes: 131_072 };
+        let max = if peer.head.2 > 0 { 1 } else { BATCH.into() };
+        let ask = Ask::Forward { local, remote, after: 0, max, bytes: 131_072 };
         let then: Then = Box::new(move |hub, sink, answer| hub.forwarded(sink, id, round, answer));
         sink.store(Vec::new(), ask, then);
     }
@@ -318,6 +324,14 @@ impl Hub {
                 return;
             }
         };
+        if let Some((first, _, stanza)) = messages.first() {
+            if peer.head.0 != *first {
+                (peer.head.0, peer.head.1) = (*first, 0);
+            }
+            if peer.head.1 >= FALLS {
+                return self.quarantine(sink, id, *first, stanza);
+            }
+        }
         let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
         for (number, _, stanza) in &messages {
             let Some(out) = sink.outbox(id) else { break };
@@ -339,6 +353,7 @@ impl Hub {
         let then: Taken = Box::new(move |hub, sink, taken| {
             let Some(peer) = hub.peer_at_mut(id).filter(|peer| taken && peer.round == round) else { return };
             peer.fetching = false;
+            peer.head = (0, 0, peer.head.2.saturating_sub(1));
             peer.queued = (peer.queued.0.saturating_sub(count), peer.queued.1.saturating_sub(size));
             let (local, remote) = (peer.local.clone(), peer.remote.clone());
             let then: Then = Box::new(|_, _, answer| {
@@ -350,6 +365,24 @@ impl Hub {
             hub.fetch_forward(sink, id);
         });
         sink.taken(id, then);
+    }
+
+    /// The other side ends the link whenever it gets this (threats A9): its sender is told, and those behind it
+    /// go on.
+    fn quarantine(&mut self, sink: &mut dyn Sink, id: SessionId, number: u64, stanza: &[u8]) {
+        let Some(peer) = self.peer_at_mut(id) else { return };
+        log::warn!("{}: every link is lost over one message; it goes back to its sender", peer.remote);
+        peer.fetching = false;
+        (peer.head.0, peer.head.1) = (0, 0);
+        let size = stanza.len() as u64;
+        peer.queued = (peer.queued.0.saturating_sub(1), peer.queued.1.saturating_sub(size));
+        let (local, remote) = (peer.local.clone(), peer.remote.clone());
+        let error = Error::new(Condition::UndefinedCondition)
+            .text("the other server breaks off whenever it gets this message");
+        self.give_up(sink, stanza, error);
+        let change = Change::ForwardRemove { local, remote, up_to: number };
+        sink.store(vec![change], Ask::Nothing, Box::new(|_, _, _| {}));
+        self.fetch_forward(sink, id);
     }
 
     /// What has waited for too long goes back to its senders, or all of it when there turns out to be
@@ -381,7 +414,12 @@ impl Hub {
                 up_to = Some(*number);
                 count = count.saturating_add(1);
                 size = size.saturating_add(stanza.len() as u64);
-                hub.give_up(sink, id, stanza);
+                let error = match hub.no_way(id) {
+                    error if error.condition == Condition::RemoteServerNotFound => error,
+                    _ => Error::new(Condition::RemoteServerTimeout)
+                        .text("the other server was away for too long"),
+                };
+                hub.give_up(sink, stanza, error);
             }
             let rest = messages.iter().map(|(_, time, _)| *time).find(|time| *time > before);
             let Some(peer) = hub.peer_at_mut(id) else { return };
@@ -405,12 +443,8 @@ impl Hub {
     }
 
     /// A message out of the store that will not be delivered any more: its sender is told.
-    fn give_up(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &[u8]) {
+    fn give_up(&mut self, sink: &mut dyn Sink, stanza: &[u8], error: Error) {
         let Ok(text) = std::str::from_utf8(stanza) else { return };
-        let error = match self.no_way(id) {
-            error if error.condition == Condition::RemoteServerNotFound => error,
-            _ => Error::new(Condition::RemoteServerTimeout).text("the other server was away for too long"),
-        };
         self.view(text, |hub, stanza| {
             if stanza.kind() == Kind::Message && answerable(stanza) {
                 hub.return_to_sender(sink, stanza, error);
@@ -496,8 +530,16 @@ impl Hub {
         self.counters.stanzas_in += 1;
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
         let origin = Origin { jid: from.into_owned(), session: id };
-        let (Ok(from), Ok(to)) = (Jid::parse(&origin.jid), Jid::parse(&to)) else {
-            return bounce(self, sink, &origin, stanza, Condition::JidMalformed);
+        let Ok(from) = Jid::parse(&origin.jid) else { return };
+        let Ok(to) = Jid::parse(&to) else {
+            // RFC 6120 §8.3.3.8, in our name: from an address that is none they would take nothing.
+            let own = self.peer_at(id).map(|peer| peer.local.clone());
+            let mut out = Vec::new();
+            let error = Error::new(Condition::JidMalformed);
+            if error.reply(&mut out, stanza, own.as_deref(), Some(from.as_str())) {
+                self.send(sink, id, &out);
+            }
+            return;
         };
         let origin = Origin { jid: from.as_str().to_owned(), session: id };
         let to = self.canonical(to);

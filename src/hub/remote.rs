@@ -32,11 +32,17 @@ impl Hub {
         let max = self.limits.peer_presences;
         let seen = kind.is_empty() && self.account(place).is_some_and(|a| self.sees(a, origin.bare()));
         let Some(peer) = self.peer_at_mut(origin.session) else { return };
+        let from = &*origin.jid;
+        // An address may have 3 KB; a usual one counts as one.
+        let weight = 1 + from.len() as u64 / 64;
+        let room = peer.available_weight.saturating_add(weight) <= max;
         match kind {
-            "" if seen && (peer.available.len() as u64) < max => {
-                peer.available.insert(origin.jid.as_str().into());
+            "" if seen && room && peer.available.insert(from.into()) => {
+                peer.available_weight = peer.available_weight.saturating_add(weight);
             }
-            "unavailable" | "error" => drop(peer.available.remove(origin.jid.as_str())),
+            "unavailable" | "error" if peer.available.remove(from) => {
+                peer.available_weight = peer.available_weight.saturating_sub(weight);
+            }
             _ => {}
         }
     }
@@ -56,6 +62,7 @@ impl Hub {
     pub(super) fn presence_lost(&mut self, sink: &mut dyn Sink, id: SessionId) {
         let Some(peer) = self.peer_at_mut(id) else { return };
         let (gone, remote) = (std::mem::take(&mut peer.available), peer.remote.clone());
+        peer.available_weight = 0;
         if gone.is_empty() {
             return;
         }

@@ -298,12 +298,22 @@ def d7_from_and_to(t):
     w = World(t)
     w.neighbour("second.test")
     w.net.dns.start()
-    for sender in ("x@victim.test", "victim.test", "alice@hub.test", "hub.test", "admin@hub.test/x", "x@sub.evil.test", "x@evil.test.victim.test", "x@second.test", "test", "@evil.test", "a b@evil.test"):
+    for sender in ("x@victim.test", "victim.test", "alice@hub.test", "hub.test", "admin@hub.test/x", "x@sub.evil.test", "x@evil.test.victim.test", "x@second.test", "test"):
         for stanza in ("<message from='{f}' to='{t}'><body>forged</body></message>", "<presence from='{f}' to='{t}' type='subscribe'/>", "<iq from='{f}' to='{t}' type='get' id='1'><query xmlns='jabber:iq:version'/></iq>"):
             link = w.proven()
             link.send(stanza.format(f=sender, t=w.alice.jid))
             w.refused(f"from {sender}: {stanza[1:8]}", link, "invalid-from", "improper-addressing")
             link.drop()
+    # Of the right domain, and no address: it may be one to them (RFC 6122), so only the stanza is lost.
+    link = w.proven()
+    for sender in ("@evil.test", "a b@evil.test"):
+        link.send(f"<message from='{sender}' to='{w.alice.jid}'><body>forged</body></message>")
+    link.send(f"<message from='x@evil.test' to='a b@hub.test' id='2'><body>forged</body></message>")
+    el = link.expect(lambda e: name(e) == "message" and e.get("type") == "error")
+    t.check("an address here that is none comes back", el.get("id") == "2" and el.get("to") == "x@evil.test", show(el)[:300])
+    link.send(f"<message from='x@evil.test' to='{w.alice.jid}'><body>of an address</body></message>")
+    w.alice.expect_body("of an address", 5)
+    link.drop()
     link = w.proven()
     link.send("<message to='alice@hub.test'><body>forged</body></message>")
     w.refused("no from", link, "improper-addressing", "invalid-from")
@@ -454,6 +464,17 @@ def d9_a_full_queue(t):
     w.well("after that")
 
 
+def d9_messages_that_wait_too_long(t):
+    """After a week, here after seconds, a message for a server that is away goes back to its sender."""
+    w = World(t, limits=["forward_seconds=3"], others=[("down.test", place())])
+    w.alice.message("x@down.test", "for long", id="long")
+    w.alice.ping()
+    t.check("it waits", w.hub.peer("down.test").get("queued") == 1, str(w.hub.peer("down.test")))
+    got = w.alice.expect(lambda e: name(e) == "message" and e.get("type") == "error", 60)
+    t.check("it comes back", got.get("id") == "long" and condition(got) in GONE, show(got))
+    t.check("nothing waits any more", w.hub.peer("down.test").get("queued", 0) == 0, str(w.hub.peer("down.test")))
+
+
 def d10_where_dns_points(t):
     """A name is no reason to talk to what is behind it."""
     own = [f"0.0.0.0:{hubs.free_port('0.0.0.0', 0)}" for _ in range(2)]
@@ -483,7 +504,7 @@ def d10_where_dns_points(t):
     lines += [f"host-record=zero.test,{fakes[1].getsockname()[0]}", srv("zero.test", "zero.test", 0), "srv-host=_xmpp-server._tcp.dot.test", "srv-host=_xmpps-server._tcp.dot.test",
               "host-record=dot.test,127.0.0.1", *(f"cname=loop{n}.test,loop{(n + 1) % 3}.test" for n in range(3)), srv("loop.test", "loop0.test", 5269)]
     lines += [srv("many.test", f"h{n}.many.test", 5269, n) for n in range(64)]
-    w.net.dns.lines += lines
+    w.net.dns.raw(*lines)
     try:
         w.net.dns.start()
     except AssertionError:
@@ -697,9 +718,12 @@ def d13_resets(t):
             try:
                 link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 link.sock.shutdown(socket.SHUT_RDWR)
-                link.sock.close()
             except OSError:
                 pass
+        # Whoever reads from them must have seen that, before somebody else gets their numbers.
+        time.sleep(0.3)
+        for link in w.evil.links:
+            link.sock.close()
         w.evil.links.clear()
     t.check("it comes back each time", w.evil.count >= 10)
     heard = [text(e) for e in w.evil.stanzas()]

@@ -59,6 +59,7 @@ s2s_direct_tls_ssl = {{ key = "{dir}/key.pem"; certificate = "{dir}/cert.pem"; c
 unbound = {{ resolvconf = false; hoststxt = false; forward = "{dns_ip}@{dns_port}"; options = {{
   ["local-zone:"] = "test. transparent"; ["do-not-query-localhost:"] = "no" }} }}
 VirtualHost "{domain}"
+Component "conference.{domain}" "muc"
 {more}
 """
 
@@ -74,6 +75,8 @@ listen:
 {direct}
 s2s_use_starttls: required
 s2s_max_retry_delay: 1
+# A link over which nothing goes is closed soon, so that this is seen, too.
+s2s_timeout: 6
 {s2s_cafile}
 auth_method: internal
 auth_password_format: scram
@@ -92,6 +95,7 @@ modules:
   mod_carboncopy: {{}}
   mod_disco: {{}}
   mod_last: {{}}
+  mod_muc: {{}}
   mod_offline: {{access_max_user_messages: max_user_offline_messages}}
   mod_ping: {{}}
   mod_privacy: {{}}
@@ -113,6 +117,11 @@ def place():
     return f"127.{192 + (pid >> 8) % 60}.{pid & 255}.{next(_places)}"
 
 
+def ascii(domain):
+    """A domain as DNS and certificates have it: A-labels."""
+    return domain.encode("idna").decode()
+
+
 class Authority:
     """A private authority, as a company or a club has one."""
 
@@ -123,8 +132,8 @@ class Authority:
                         "keyUsage=critical,keyCertSign,cRLSign", "-keyout", self.key, "-out", self.cert], check=True, capture_output=True)
 
     def issue(self, domain, cert, key, names=None, usage="serverAuth,clientAuth", ago=0):
-        """For `names` (by default the domain), for 30 days. Public authorities give `serverAuth` alone now; old servers want both."""
-        san = ",".join(f"DNS:{n}" for n in names or [domain])
+        """For `names` (by default the domain, and that of its rooms), for 30 days. Public authorities give `serverAuth` alone now; old servers want both."""
+        san = ",".join(f"DNS:{n if n.isascii() else ascii(n)}" for n in names or [domain, f"conference.{domain}"])
         request, ext = Path(f"{cert}.csr"), Path(f"{cert}.ext")
         subprocess.run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={domain}",
                         "-keyout", key, "-out", request], check=True, capture_output=True)
@@ -151,12 +160,17 @@ class Dns:
 
     def domain(self, name, ip, starttls=5269, direct=None, srv=True):
         """Where the servers of a domain are. Without `srv` only the address is told."""
+        name = ascii(name)
         target = ip if self.literal else name
         self.lines.append(f"host-record={name},{ip}")
         if srv and starttls:
             self.lines.append(f"srv-host=_xmpp-server._tcp.{name},{target},{starttls},10,5")
         if srv and direct:
             self.lines.append(f"srv-host=_xmpps-server._tcp.{name},{target},{direct},5,5")
+
+    def raw(self, *lines):
+        """Lines of dnsmasq's own."""
+        self.lines += lines
 
     def start(self):
         self.stop()
@@ -213,7 +227,8 @@ class Peer(Server):
         # "either": it has a certificate of the authority and does not insist on the other's.
         ca, ip, domain = trust == "ca", place(), domain or f"{kind}.test"
         self.s2s = hubs.free_port(ip, 5269), hubs.free_port(ip, 5270)
-        net.domain(domain, ip, starttls and self.s2s[0], direct and self.s2s[1], srv)
+        for name in (domain, f"conference.{domain}"):
+            net.domain(name, ip, starttls and self.s2s[0], direct and self.s2s[1], srv)
         words = {"s2s_port": self.s2s[0], "ca": net.authority.cert, "dns_ip": net.dns.ip, "dns_port": net.dns.port, "more": more, "loglevel": loglevel,
                  "encrypted": str(encrypted).lower(), "inetrc": net.inetrc, "domain": domain, "ip": ip,
                  "certify": certify or (self_signed if trust == "dialback" else net.authority.issue)}

@@ -13,6 +13,7 @@ from hub import wait_for
 from xmpp import CLIENT, ROSTER, Closed, Refused, Timeout, body, child, condition, name, show
 
 DISCO, DISCO_ITEMS = "http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items"
+MUC = "http://jabber.org/protocol/muc"
 VERSION, DELAY, BLOCKING = "jabber:iq:version", "urn:xmpp:delay", "urn:xmpp:blocking"
 GONE = ("remote-server-not-found", "remote-server-timeout")
 
@@ -83,9 +84,13 @@ class Federation(Scene):
         for run in (self.availability, self.requests, self.probe, self.offline, self.vcard):
             for side in (here, there):
                 self.part(f"{run.__name__}: {side[2].domain} to {side[3].domain}", run, *side)
+        self.part("rooms", self.rooms)
+        self.part("names", self.names)
         self.part("blocking", self.blocking)
         if self.ours.kind == "stonechat":
             self.part("peer list", self.listed)
+            if self.theirs.kind == "ejabberd":
+                self.part("a link that is closed for being idle", self.idle)
             self.part("the peer goes and comes back", self.outage)
             self.part("the hub starts anew", self.restart)
         self.part("the end of a subscription", self.cancel)
@@ -232,6 +237,64 @@ class Federation(Scene):
                 wait_for("the roster", lambda: c.roster().get(other) is not None and c.roster()[other].get("subscription") == state, 5, 0.1)
                 self.check(f"the roster of {bare(c.jid)} says {state}")
 
+    def rooms(self):
+        """XEP-0045 elsewhere: another domain of the same server, over the same streams if that is possible."""
+        a, b = self.juliet, self.romeo
+        room = f"crypt@conference.{self.theirs.domain}"
+        there = lambda nick, kind=None: lambda e: name(e) == "presence" and e.get("from") == f"{room}/{nick}" and e.get("type") == kind
+        b.send(f"<presence to='{room}/romeo'><x xmlns='{MUC}'/></presence>")
+        self.arrives("a room is made", b, there("romeo"))
+        b.iq("set", "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>", room)
+        a.send(f"<presence to='{room}/juliet'><x xmlns='{MUC}'/></presence>")
+        self.arrives("somebody from here enters, and sees who is in", a, there("romeo"), 20)
+        self.arrives("and themselves", a, there("juliet"))
+        self.arrives("and is seen", b, there("juliet"))
+        for n in range(20):
+            a.message(room, f"j{n}", "groupchat")
+            b.message(room, f"r{n}", "groupchat")
+        for who, c in (("here", a), ("there", b)):
+            got = [c.expect(lambda e: e.get("type") == "groupchat" and (body(e) or "x")[0] in "jr", 15) for _ in range(40)]
+            for one in "jr":
+                seen = [body(e) for e in got if body(e)[0] == one]
+                self.check(f"what is said in it, heard {who}, in order: {one}", seen == [f"{one}{n}" for n in range(20)], str(seen))
+        with self.ours.login("nurse", "room") as c:
+            c.send(f"<presence to='{room}/nurse'><x xmlns='{MUC}'/></presence>")
+            self.arrives("a second person enters", b, there("nurse"))
+            c.drop()
+            self.arrives("who loses the connection leaves the room", b, there("nurse", "unavailable"))
+        a.send(f"<presence to='{room}/juliet' type='unavailable'/>")
+        self.arrives("who leaves is seen to leave", b, there("juliet", "unavailable"))
+        self.arrives("and hears that they have left", a, there("juliet", "unavailable"))
+        b.send(f"<presence to='{room}/romeo' type='unavailable'/>")
+        info = a.iq("get", f"<query xmlns='{DISCO}'/>", f"conference.{self.theirs.domain}")
+        self.check("disco#info of the rooms' domain", any(i.get("category") == "conference" for i in info[0]), show(info)[:300])
+
+    def names(self):
+        """Names beyond ASCII are the same on both sides, whether by PRECIS or by stringprep."""
+        for x, y, at_x, at_y in ((self.ours, self.theirs, "jürgen", "gräfin.ñandú"), (self.theirs, self.ours, "øyvind", "Ελένη")):
+            x.user(at_x)
+            y.user(at_y)
+            with x.login(at_x, "é", online=True) as a, y.login(at_y, "日本", online=True) as b:
+                a.message(b.jid, "Grüße")
+                got = self.arrives(f"{a.jid} reaches {b.jid}", b, lambda e: body(e) == "Grüße", 20)
+                if got is not None:
+                    b.message(got.get("from"), "zurück")
+                    self.arrives("and is answered", a, lambda e: body(e) == "zurück")
+                a.message(bare(b.jid).upper() if at_y.isascii() else bare(b.jid), "to the account")
+                self.arrives("by the bare address", b, lambda e: body(e) == "to the account")
+
+    def idle(self):
+        """RFC 6120 §4.6: who closes an idle stream is not lost."""
+        a, b = self.juliet, self.romeo
+        for c in (a, b):
+            c.quiet(0.2)
+        time.sleep(13)
+        for c, other in ((a, b), (b, a)):
+            gone = [e for e in c.quiet(0.2) if presence("unavailable", other.jid)(e)]
+            self.check(f"{bare(other.jid)} does not seem gone", not gone, str([show(e)[:200] for e in gone]))
+            other.message(c.jid, "after a while")
+            self.arrives(f"{bare(c.jid)} is reached again", c, lambda e: body(e) == "after a while")
+
     def blocking(self):
         """XEP-0191, against somebody elsewhere."""
         a, b = self.juliet, self.romeo
@@ -321,15 +384,15 @@ class Federation(Scene):
         self.check("and the other roster says none")
 
 
-def main(kind, trust, direct=False, only=()):
+def main(kind, trust, direct=False, only=(), domain="hub.test", other=None):
     title = f"{kind} by {'EXTERNAL' if trust == 'ca' else trust}{', direct TLS' if direct else ''}"
     with Net() as net:
-        theirs = net.peer(kind, trust=trust, direct=direct, starttls=not direct)
+        theirs = net.peer(kind, trust=trust, direct=direct, starttls=not direct, domain=other)
         if sys.argv[1:]:
             title += f", {sys.argv[1]} in place of our hub"
-            ours = net.peer(sys.argv[1], trust=trust, direct=direct, starttls=not direct, domain="hub.test")
+            ours = net.peer(sys.argv[1], trust=trust, direct=direct, starttls=not direct, domain=domain)
         else:
-            ours = net.hub(trust=trust, direct=direct, starttls=not direct)
+            ours = net.hub(domain, trust=trust, direct=direct, starttls=not direct)
         for server in (ours, theirs):
             ports = getattr(server, "s2s", None) or (server.ports["s2s"], server.ports["s2s-tls"])
             net.domain(f"unserved.{server.domain}", server.ip, not direct and ports[0], direct and ports[1])

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from hub import Hub, fresh_address, wait_for
+from xmpp import Client, Closed, Timeout
 
 PROSODY = """
 pidfile = "{dir}/prosody.pid"
@@ -160,10 +161,19 @@ class Server:
         out.close()
         try:
             wait_for(f"{self.kind} listens", lambda: accepts(self.ip, 5222) and accepts(self.ip, 5223), 60, 0.1)
+            # ejabberd accepts connections a while before it answers them.
+            wait_for(f"{self.kind} answers", self.answers, 60, 0.1)
         except AssertionError:
             print((self.dir / "out").read_text(errors="replace")[-3000:], flush=True)
             raise
         return self
+
+    def answers(self):
+        try:
+            with Client((self.ip, 5222), self.domain, timeout=5) as c:
+                return c.open() is not None
+        except (Closed, Timeout, OSError):
+            return False
 
     def stop(self):
         if self.proc is None:

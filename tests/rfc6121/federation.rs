@@ -353,6 +353,40 @@ fn d9_random_domains_push_each_other_out() {
     assert!(w.hub.all_peers().count() <= 20);
 }
 
+/// Presence of strangers takes no room, and no place in the table from others.
+#[test]
+fn d9_d13_presence_that_nobody_here_sees_is_not_remembered() {
+    let mut w = World::with(&["alice"], |l| (l.peers, l.peer_presences) = (20, 100));
+    w.put_item("alice", contact(Subscription::Both));
+    let alice = w.login("alice", "a");
+    for n in 0..100 {
+        let peer = w.peer(&format!("d{n}.test"));
+        for to in ["alice@hub.test", "nobody@hub.test", "hub.test"] {
+            w.remote(peer, &format!("<presence from='x@d{n}.test/r' to='{to}'/>"));
+        }
+    }
+    assert!(w.hub.all_peers().count() <= 20);
+    // What is seen is remembered by its size: 100 of a usual one.
+    let far = w.peer("far.test");
+    w.link(far);
+    w.drop_all();
+    for n in 0..100 {
+        let resource = format!("{n}{}", "r".repeat(630));
+        w.remote(far, &format!("<presence from='{CAROL}/{resource}' to='alice@hub.test'/>"));
+    }
+    w.remote(
+        far,
+        &format!("<presence from='{CAROL}/0{}' to='alice@hub.test' type='unavailable'/>", "r".repeat(630)),
+    );
+    w.remote(far, &format!("<presence from='{CAROL}/short' to='alice@hub.test'/>"));
+    w.drop_all();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    let gone = short(&w.got(alice));
+    assert!((5..=11).contains(&gone.len()), "{}", gone.len());
+    assert!(gone.contains(&format!("presence {CAROL}/short unavailable")));
+}
+
 #[test]
 fn what_has_waited_too_long_goes_back_to_its_sender() {
     let (mut w, alice, far) = linked();
@@ -369,6 +403,45 @@ fn what_has_waited_too_long_goes_back_to_its_sender() {
     assert!(back.is_error("remote-server-timeout"));
     assert_eq!((back.attr("id").unwrap(), back.from()), ("m1".into(), CAROL.into()));
     assert_eq!(queued(&w), 1);
+}
+
+#[test]
+fn a9_a_message_over_which_the_link_is_lost_again_and_again_goes_back() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    for n in 0..5 {
+        w.send(alice, &message(n));
+    }
+    // The peer breaks off at the third.
+    let (mut arrived, mut links) = (Vec::new(), 0);
+    while arrived.len() < 4 {
+        links += 1;
+        assert!(links < 20, "{arrived:?}");
+        w.ring.stalled = true;
+        w.link(far);
+        while let Some(first) = w.peek(far).first().map(|got| got.body().unwrap()) {
+            // A batch with it in it is lost as a whole, for all that we know.
+            if w.peek(far).iter().any(|got| got.body().unwrap() == "2") {
+                w.unlink(far, Lost::Timeout);
+                w.unlink(far, Lost::Timeout);
+                break;
+            }
+            arrived.push(first);
+            w.got(far);
+            w.ring.stalled = false;
+            w.turn();
+            w.ring.stalled = true;
+            w.settle();
+        }
+    }
+    assert_eq!(arrived, ["0", "1", "3", "4"]);
+    let back = w.one(alice);
+    assert!(back.is_error("undefined-condition"));
+    assert_eq!((back.attr("id").unwrap(), back.from()), ("m2".into(), CAROL.into()));
+    w.ring.stalled = false;
+    w.settle();
+    assert_eq!(queued(&w), 0);
 }
 
 #[test]
@@ -587,6 +660,17 @@ fn d7_a_peer_is_no_way_to_a_third_domain() {
     w.remote(far, &format!("<message from='{CAROL}' to='x@third.test' id='m'><body>hi</body></message>"));
     w.nothing(third);
     assert!(w.one(far).is_error("remote-server-not-found"));
+}
+
+#[test]
+fn rfc6120_s8_3_3_8_an_address_of_ours_that_is_none() {
+    let (mut w, _, far) = linked();
+    w.remote(far, "<message from='carol@far.test/r' to='a b@hub.test' id='m'><body>hi</body></message>");
+    let got = w.one(far);
+    assert!(got.is_error("jid-malformed"));
+    assert_eq!((got.from(), got.attr("to").unwrap()), ("hub.test".into(), "carol@far.test/r".into()));
+    w.remote(far, "<message type='error' from='carol@far.test/r' to='a b@hub.test' id='m'/>");
+    w.nothing(far);
 }
 
 #[test]

@@ -31,7 +31,11 @@ impl Stream {
         };
         let dead = why.is_some() && failure.is_none();
         let name = remote.as_ref().map_or("a server", Domain::as_str);
+        // Of those that have proven nothing, strangers can make any number; who has dialled says why there is no link.
         match &why {
+            Some(why) if self.how.is_none() => {
+                log::debug!("{}: no stream with {name}: {why}", self.conn.peer)
+            }
             Some(why) => log::info!("{}: the stream with {name} is over: {why}", self.conn.peer),
             None => log::debug!("{}: the stream with {name} is over", self.conn.peer),
         }
@@ -57,15 +61,20 @@ impl Stream {
                 self.s2s.broke(peer, self.since.elapsed());
             }
         }
-        if broken {
-            for (_, peer) in std::mem::take(&mut self.pairs) {
+        // All that was proven on it, and not only what its header has said.
+        let mut gone: Vec<Domain> = remote.filter(|_| self.how.is_some()).into_iter().collect();
+        for (proof, peer) in std::mem::take(&mut self.pairs) {
+            if !gone.contains(proof.remote()) {
+                gone.push(proof.remote().clone());
+            }
+            if broken {
                 self.shared.hear(Input::Suspect { peer });
             }
         }
-        if let Some(remote) = remote.filter(|_| self.how.is_some()) {
+        for remote in gone {
             let up = self.s2s.streams.borrow().contains_key(&remote);
             if !up {
-                note(&self.shared, &remote, Link::Down, None, None, why);
+                note(&self.shared, &remote, Link::Down, None, None, why.clone());
             }
         }
         if !dead {
