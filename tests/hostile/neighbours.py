@@ -13,6 +13,7 @@ from s2s import BIDI, DIALBACK, LIMITS, SERVER, Accepted, Link, Neighbour
 from stage import CLIENT, NO_DELAY, Closed, Refused, Timeout, body, condition, name, show
 from xmpp import SASL, STREAM, STREAM_ERRORS, TLS, child
 
+SM = "urn:xmpp:sm:3"
 GONE = ("remote-server-not-found", "remote-server-timeout")
 
 
@@ -595,6 +596,38 @@ def d13_reads_nothing(t):
         w.honest("meanwhile")
     finally:
         stop.set()
+
+
+def d13_acknowledges_nothing(t):
+    """A server that counts (XEP-0198), goes on speaking, and never says what it has, holds nobody up for long."""
+    w = World(t, trust="ca", limits=["stall_seconds=2"])
+    cert = w.net.dir / "counts.pem", w.net.dir / "counts.key"
+    w.net.authority.issue("evil.test", *cert, names=["evil.test"])
+    link = w.link(cert=cert)
+    link.send(f"<bidi xmlns='{BIDI}'/>")
+    link.external()
+    link.send(f"<enable xmlns='{SM}'/>")
+    t.check("it counts", any(name(e) == "enabled" for e in link.quiet(1)))
+    stop = threading.Event()
+
+    def speak():
+        while not stop.wait(0.3):
+            try:
+                link.send(f"<message from='x@evil.test' to='bob@hub.test/none' type='headline'/><a xmlns='{SM}' h='0'/>")
+            except OSError:
+                return
+
+    threading.Thread(target=speak, daemon=True).start()
+    try:
+        w.alice.message("x@evil.test", "and now?")
+        began = time.monotonic()
+        w.alice.iq("get", "<ping xmlns='urn:xmpp:ping'/>", "hub.test", timeout=30)
+        took = time.monotonic() - began
+        t.check("who has written to it hears so when it is cut off", 2 < took < 15, f"{took:.1f} s")
+    finally:
+        stop.set()
+    t.check("the message waits", w.hub.peer("evil.test").get("queued") == 1, str(w.hub.peer("evil.test")))
+    w.well("after that")
 
 
 def d13_floods(t):

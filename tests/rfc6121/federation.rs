@@ -445,6 +445,21 @@ fn a9_a_message_over_which_the_link_is_lost_again_and_again_goes_back() {
 }
 
 #[test]
+fn a_clock_that_is_set_makes_nothing_old() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(1));
+    w.now.unix_ms += 90 * 86_400_000;
+    w.unlink(far, Lost::Timeout);
+    w.nothing(alice);
+    assert_eq!(queued(&w), 1);
+    w.pass(8 * 86_400);
+    w.unlink(far, Lost::Timeout);
+    assert_eq!(w.one(alice).attr("id").unwrap(), "m1");
+}
+
+#[test]
 fn what_comes_again_is_dropped_also_after_a_restart() {
     let (mut w, alice, far) = linked();
     let id = |n: u32| format!("<stanza-id xmlns='urn:xmpp:sid:0' by='far.test' id='i{n}'/>");

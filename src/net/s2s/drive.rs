@@ -1,6 +1,7 @@
 //! One connection between servers, of either direction, from its first byte to its last.
 
 mod end;
+mod progress;
 
 use super::half::{Half, Over};
 use super::hear::{after_pending, hear};
@@ -17,6 +18,7 @@ use crate::stream::peer::{Ask, Callback, Failure, Ready, Verdict};
 use crate::stream::trust::Trusted;
 use crate::stream::{self, Condition, Verified, pairing};
 use crate::xml::{Caps, Flow, Reader, Scan, Writer, ns};
+use progress::Progress;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, Read};
@@ -66,6 +68,8 @@ pub(super) struct Stream {
     waits: Option<(SessionId, Instant)>,
     /// XEP-0198: what was heard.
     heard: Option<u32>,
+    /// XEP-0198: what the other side has acknowledged.
+    progress: Progress,
     /// It was asked for, and is being settled; and, it was asked for again meanwhile.
     settling: bool,
     owed: bool,
@@ -137,6 +141,7 @@ impl Stream {
             since: now,
             waits: None,
             heard: None,
+            progress: Progress::new(now),
             settling: false,
             owed: false,
             caught: false,
@@ -211,6 +216,7 @@ impl Stream {
                 return Err(Over::Killed(end));
             }
             self.hear_events()?;
+            self.progresses()?;
             self.flush().await?;
             if until_ready && self.ready {
                 return Ok(());
