@@ -342,6 +342,38 @@ fn every_error_and_the_footer_end_it() {
     Error::new(Stream::HostUnknown).write(&mut error);
     a.feed(&error);
     assert!(a.end.unwrap().contains("host-unknown"));
+    // J7, J2: what it has to say about it goes into a log and a list, and is cut between characters
+    for said in [
+        "<stream:error><undefined-condition xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+                  <text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>TEXT</text></stream:error>",
+        "<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>TEXT</see-other-host>\
+                  </stream:error>",
+        "<db:result from='b.test' to='a.test' type='error'><error type='cancel'>\
+                  <forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+                  <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>TEXT</text></error></db:result>",
+        "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/><text>TEXT</text></failure>",
+    ] {
+        for letter in ["x", "\u{e9}", "\u{1f480}"] {
+            let offers = if said.contains("failure") {
+                "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+                          <mechanism>EXTERNAL</mechanism></mechanisms>"
+            } else {
+                "<dialback xmlns='urn:xmpp:features:dialback'/>"
+            };
+            let mut a = End::initiating(Rung::Ca, LINK);
+            a.start(true);
+            // Whoever refuses our certificate, and has dialback, is tried by dialback.
+            let header = if said.contains("failure") {
+                ANSWER.replace("xmlns:db='jabber:server:dialback'", "")
+            } else {
+                ANSWER.to_owned()
+            };
+            a.say(&format!("{header}<stream:features>{offers}</stream:features>"));
+            a.say(&said.replace("TEXT", &letter.repeat(9000)));
+            let end = a.end.unwrap();
+            assert!(end.contains(&letter.repeat(100)) && end.chars().count() < 600, "{end}");
+        }
+    }
     for (said, wanted) in [
         ("<foo xmlns='urn:foo'/>", "unsupported-stanza-type"),
         ("<db:foo/>", "unsupported-stanza-type"),
