@@ -180,11 +180,12 @@ def j7_one_stream_fills_no_log(t):
     before = [l for l in w.hub.text().splitlines() if " DEBUG" not in l.upper()]
     link = w.link(me="evil.test")
     for n in range(400):
-        link.send(f"<db:verify from='evil.test' to='hub.test' id='{n}'>{n}</db:verify>"
-                  f"<db:result from='d{n}.test' to='hub.test'>{n}</db:result>")
+        link.send(f"<db:verify from='evil.test' to='hub.test' id='{n}'>{n}</db:verify>")
+    for n in range(60):
+        link.send(f"<db:result from='d{n}.test' to='hub.test'>{n}</db:result>")
     link.quiet(2)
     lines = [l for l in w.hub.text().splitlines() if "DEBUG" not in l.upper()][len(before):]
-    t.check("800 lies are a few lines", len(lines) < 20, f"{len(lines)}: {lines[:3]}")
+    t.check("460 lies are a few lines", len(lines) < 20, f"{len(lines)}: {lines[:3]}")
     w.well("after that")
 
 

@@ -194,7 +194,7 @@ impl Initiating {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Asked => {
                 self.state = State::Linked;
-                Ok(self.proofs.judged(judgement, out))
+                Ok(self.proofs.judged(judgement, out)?)
             }
             _ => Err(Failure::Protocol("nobody was to be judged")),
         }

@@ -46,6 +46,8 @@ pub(super) struct Proofs {
     vouching: Option<(Domain, Domain, Box<str>)>,
     /// Wait for `verified()`.
     calls: Vec<(Domain, Domain)>,
+    /// Domains whose certificate was not good enough.
+    refused: usize,
     /// A lie of this stream's stands in the log.
     caught: bool,
 }
@@ -58,6 +60,7 @@ impl Proofs {
             judging: None,
             vouching: None,
             calls: Vec::new(),
+            refused: 0,
             caught: false,
         }
     }
@@ -183,22 +186,32 @@ impl Proofs {
         None
     }
 
-    /// Answers an [`Ask::Judge`] that came of a key. A certificate that is good for the domain spares the call.
-    pub fn judged(&mut self, judgement: Result<Trusted, Distrust>, out: &mut Vec<u8>) -> Option<Ask> {
-        let call = self.judging.take()?;
+    /// Answers an [`Ask::Judge`] that came of a key. A certificate that is good for the domain spares the call. An error
+    /// ends the stream: each judgement may be a chain of signatures, and there is no end of domains (threats J5).
+    pub fn judged(
+        &mut self,
+        judgement: Result<Trusted, Distrust>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Ask>, Error> {
+        let Some(call) = self.judging.take() else { return Ok(None) };
         let answer = Pair { from: &call.local, to: &call.remote, id: None };
         match judgement {
             Ok(Trusted::Dialback) => {
                 self.calls.push((call.local.clone(), call.remote.clone()));
-                Some(Ask::Verify(call))
+                Ok(Some(Ask::Verify(call)))
             }
             Ok(how) => {
                 answer.valid(true, out);
-                Some(Ask::Proven(self.prove(&call.local, &call.remote, how)))
+                Ok(Some(Ask::Proven(self.prove(&call.local, &call.remote, how))))
+            }
+            Err(_) if self.refused >= self.settings.pairs => {
+                let error = Error::new(error::Condition::PolicyViolation);
+                Err(error.text("too many domains that your certificate is not good for"))
             }
             Err(why) => {
+                self.refused = self.refused.saturating_add(1);
                 answer.error(Condition::NotAuthorized, Some(&told(&why)), out);
-                None
+                Ok(None)
             }
         }
     }

@@ -330,6 +330,22 @@ fn d8_both_directions_are_asked_for_before_the_proof_and_under_tls() {
     assert!(a.verified(Verdict::Valid).contains("type='valid'"));
 }
 
+/// Each domain that somebody says he is costs a look at his certificate.
+#[test]
+fn j5_d13_who_tries_domain_after_domain_is_sent_away() {
+    let mut b = End::receiving(Rung::Dialback);
+    b.dialback = false;
+    b.secured(&mut Vec::new());
+    b.say(HEADER);
+    for n in 0..4 {
+        let out = b.say(&format!("<db:result from='d{n}.test' to='b.test'>k</db:result>"));
+        assert!(out.contains("<not-authorized") && b.end.is_none(), "{out}");
+    }
+    let out = b.say("<db:result from='d5.test' to='b.test'>k</db:result>");
+    assert!(out.contains("<policy-violation") && out.ends_with("</stream:stream>"), "{out}");
+    assert!(b.end.is_some());
+}
+
 #[test]
 fn every_error_and_the_footer_end_it() {
     let mut b = End::open(Rung::Ca);
