@@ -269,3 +269,19 @@ def d9_who_is_known_does_not_queue_behind_strangers(t):
     t.check("at once", time.monotonic() - at < 5, f"{time.monotonic() - at:.1f} s")
     for s in held:
         s.close()
+
+
+def j7_many_streams_fill_no_log(t):
+    """Nor do a thousand streams that come to nothing."""
+    w = World(t, trust="ca")
+    before = len([l for l in w.hub.text().splitlines() if "DEBUG" not in l.upper()])
+    for n in range(150):
+        sock = socket.create_connection(w.hub.where("s2s"), 5)
+        sock.sendall(b"<nothing/>")
+        sock.settimeout(5)
+        while sock.recv(4096):
+            pass
+        sock.close()
+    lines = [l for l in w.hub.text().splitlines() if "DEBUG" not in l.upper()][before:]
+    t.check("150 strangers are 60 lines", len(lines) <= 62, f"{len(lines)}: {lines[:3]}")
+    w.well("after that")

@@ -147,9 +147,7 @@ impl Proofs {
         }
         if !self.settings.keys.accepts(key, &remote, &local, &id) {
             // Anybody may ask, and as often as he likes (threats J7).
-            let level = if self.caught { log::Level::Debug } else { log::Level::Info };
-            self.caught = true;
-            log::log!(level, "dialback: {remote} asks about a key of {local} that is not one");
+            log::debug!("dialback: {remote} asks about a key of {local} that is not one");
             answer.valid(false, out);
             return None;
         }
@@ -285,7 +283,8 @@ fn domain_of<'a>(address: &'a str) -> Result<(Cow<'a, str>, bool), Error> {
 /// An answer that nobody has asked for, or not here (threats D1; XEP-0220, "Unsolicited Dialback"). It is not
 /// looked at, and there is nothing good to expect of who sent it.
 pub(super) fn unasked(from: &Domain, to: &Domain) -> Error {
-    log::warn!("dialback: an answer that nobody has asked for, from {from} to {to}; the stream is closed");
+    // The end of the stream is told of, by whoever knows how many of them there are (threats J7).
+    log::debug!("dialback: an answer that nobody has asked for, from {from} to {to}; the stream is closed");
     Error::new(error::Condition::PolicyViolation).text("a dialback answer that was not asked for here")
 }
 

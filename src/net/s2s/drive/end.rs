@@ -30,7 +30,9 @@ impl Stream {
         let dead = why.is_some() && failure.is_none();
         let name = remote.as_ref().map_or("a server", Domain::as_str);
         match &why {
-            Some(why) => log::info!("{}: the stream with {name} is over: {why}", self.conn.peer),
+            Some(why) => {
+                log::log!(self.level(), "{}: the stream with {name} is over: {why}", self.conn.peer);
+            }
             None => log::debug!("{}: the stream with {name} is over", self.conn.peer),
         }
         if let Some(number) = self.pairing.take() {
