@@ -30,6 +30,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+/// A stream on which a domain is proven, and how.
+type Proven = (Rc<Conn>, Trusted);
+
 /// What all streams between servers share.
 pub struct S2s {
     /// Our certificate, and whom we believe.
@@ -55,7 +58,7 @@ pub struct S2s {
     /// Streams of ours that wait for the result of their dialback, by connection.
     waiting: RefCell<HashMap<*const Conn, Waiting>>,
     /// Streams on which a domain is proven, and how, the oldest first.
-    streams: RefCell<HashMap<Domain, Vec<(Rc<Conn>, Trusted)>>>,
+    streams: RefCell<HashMap<Domain, Vec<Proven>>>,
 }
 
 /// A link that has lived so long is a good one.
