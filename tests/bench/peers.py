@@ -252,7 +252,7 @@ def federated(name):
     with Net() as net:
         for domain in ("near.test", "far.test"):
             if name == "stonechat":
-                net.hub(domain, trust="dialback", log="error", limits=["off"], args=["--registration", "open"])
+                net.hub(domain, trust="dialback", log="info", limits=["off"], args=["--registration", "open"])
             else:
                 net.peer(name, domain=domain, encrypted=False, loglevel="error")
         before = os.sched_getaffinity(0)
