@@ -63,6 +63,7 @@ pub struct S2s {
 
 /// Lines a minute about those who have proven nothing.
 const STRANGERS: u32 = 60;
+
 /// A link that has lived so long is a good one.
 const LIVED: Duration = Duration::from_secs(20);
 /// The longest pause before one that keeps breaking is made anew.
