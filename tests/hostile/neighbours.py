@@ -673,9 +673,9 @@ def d13_resets(t):
         wait_for("the hub comes", lambda: any(text(e) == f"round {n}" for e in w.evil.stanzas()), 30)
         for link in w.evil.links:
             try:
+                # Its own thread closes it then.
                 link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 link.sock.shutdown(socket.SHUT_RDWR)
-                link.sock.close()
             except OSError:
                 pass
         w.evil.links.clear()
