@@ -51,7 +51,9 @@ pub(super) fn order(data: &Path, domain: Option<&str>, words: &[&str]) -> Result
             domain.into_owned()
         }
         (None, None) => {
-            return Err(other("the data has no domain yet; start the hub once, or say NAME@DOMAIN".into()));
+            let or =
+                if words.first().is_some_and(|word| word == "user") { ", or say NAME@DOMAIN" } else { "" };
+            return Err(other(format!("the data has no domain yet; start the hub once{or}")));
         }
     };
     block_on(Desk::of_data(store, &domain).carry_out(&words)).map_err(other)

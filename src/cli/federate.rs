@@ -18,14 +18,24 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// Whom the hub may speak to, from the options and from what the store has.
-pub fn permit(hub: &mut Hub, options: &Options, peers: &Peers) {
+pub fn permit(hub: &mut Hub, options: &Options, peers: &mut Peers) {
     let set = |all: &[String]| all.iter().map(|domain| domain.as_str().into()).collect();
     hub.peers.federation = options.federation;
     hub.peers.allowed = set(&options.peer_allow);
     hub.peers.denied = set(&options.peer_deny);
+    peers.denied.clone_from(&hub.peers.denied);
     let denied = peers.records.values().filter(|record| record.denied);
     hub.peers.denied.extend(denied.map(|record| record.domain.clone()));
     peers.components.keys().for_each(|domain| hub.set_component(domain, true));
+}
+
+/// The same for a hub that runs: whom it no longer wants to speak to is left at once.
+pub fn permit_anew(shared: &Rc<Shared>, options: &Options) {
+    {
+        let mut peers = shared.peers.borrow_mut();
+        shared.with_hub(|hub, _| permit(hub, options, &mut peers));
+    }
+    s2s::review(shared);
 }
 
 /// Streams to and from other servers, whose listeners are open.

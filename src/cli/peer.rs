@@ -5,9 +5,12 @@ use super::admin::{data, human, order, qr, say};
 use super::exit::{Exit, Failure};
 use super::json;
 use super::terminal::{Out, complain};
+use crate::net::peers::Found;
+use crate::stream::trust::Trusted;
 use argh::{ArgsInfo, FromArgs};
 use std::borrow::Cow;
 use std::io::IsTerminal;
+use std::time::Duration;
 
 /// Manage what is known of other hubs and servers.
 #[derive(FromArgs, ArgsInfo)]
@@ -152,7 +155,11 @@ impl Local for Peer {
             }
             What::Pair(p) => {
                 let domain = p.domain.unwrap_or_default();
-                complain("waiting for the other hub, where somebody has to say the same");
+                // What is refused is refused at once.
+                std::thread::spawn(|| {
+                    std::thread::sleep(Duration::from_millis(500));
+                    complain("waiting for the other hub, where somebody has to say the same");
+                });
                 say(&order(&data(p.data), None, &["peer", "pair", &domain])?)
             }
             What::Accept(a) => {
@@ -235,21 +242,18 @@ impl<'a> Row<'a> {
     /// The state first, then what a person wants to know about it; the error on a line of its own.
     fn text(&self, width: usize, safe: impl Fn(&'a str) -> Cow<'a, str>) -> String {
         let mut parts: Vec<String> = Vec::new();
-        parts.push(match self.found {
-            "said" => "added by hand".into(),
-            "paired" => "paired".into(),
-            "mdns" => "seen on this network".into(),
-            "dns" => "found by DNS".into(),
-            "came" => "came by itself".into(),
-            _ => "not looked for yet".into(),
+        parts.push(match Found::ALL.into_iter().find(|found| found.name() == self.found) {
+            Some(found) => found.words().into(),
+            None if self.error.is_empty() => "not looked for yet".into(),
+            None => "not found".into(),
         });
-        match self.trusted {
-            "pinned" => parts.push("trusted by its pinned key".into()),
-            "ca" => parts.push("trusted by its certificate".into()),
-            "dialback" => parts.push("trusted by dialback only".into()),
-            _ if self.pin.is_empty() => {}
-            _ if self.found == "mdns" => parts.push(format!("not paired, says its key is {}", self.pin)),
-            _ => parts.push(format!("pinned {}", self.pin)),
+        let trusted = [Trusted::Pinned, Trusted::Ca, Trusted::Dialback];
+        match trusted.into_iter().find(|how| how.rung().name() == self.trusted) {
+            Some(how) => parts.push(format!("trusted by {}", how.words())),
+            None if self.pin.is_empty() => {}
+            None if matches!(self.found, "said" | "paired") => parts.push(format!("pinned {}", self.pin)),
+            // Of one that is only seen it is what it says of itself.
+            None => parts.push(format!("not paired, says its key is {}", self.pin)),
         }
         if !self.address.is_empty() {
             parts.push(format!("at {}", safe(self.address)));
@@ -272,7 +276,7 @@ impl<'a> Row<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::peers::{Found, Link, PeerState};
+    use crate::net::peers::{Link, PeerState};
 
     #[test]
     fn what_the_desk_writes_the_list_reads() {
@@ -310,6 +314,10 @@ mod tests {
         );
         let line = PeerState { domain: "x.example".into(), ..PeerState::default() }.line(100);
         assert_eq!(Row::of(&line).text(0, Cow::Borrowed), "x.example  down      not looked for yet");
+        let came =
+            PeerState { found: Some(Found::Came), pin: Some([0; 32]), ..PeerState::default() }.line(100);
+        let text = Row::of(&came).text(0, Cow::Borrowed);
+        assert!(text.contains("came by itself, not paired, says its key is sha256:AAAA"), "{text}");
         assert_eq!(
             Row::of(&line).json(),
             r#"{"domain":"x.example","state":"down","queued":0,"queued_bytes":0}"#

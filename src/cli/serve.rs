@@ -192,7 +192,8 @@ impl Local for Serve {
         let mut hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
         let mut peers = Peers::load(&store).map_err(|why| Failure::new(Exit::Io, why))?;
         peers.own = Some(identity.spki_sha256);
-        federate::permit(&mut hub, &options, &peers);
+        federate::permit(&mut hub, &options, &mut peers);
+        peers.listens = !options.component.is_empty();
         let settings = settings(&options, &hub, secret);
         let ask_clients = net::ring::certificates_in_use(&store);
         let tls =
@@ -262,7 +263,7 @@ async fn run(
     let asked = lists.iter().any(|(_, l)| l.iter().any(|a| !options.defaults.contains(a)));
     for (door, addresses) in lists {
         for address in addresses {
-            let listener = match listener(*address) {
+            let listener = match listener(*address, door) {
                 Ok(listener) => listener,
                 Err(why) if asked && options.defaults.contains(address) => {
                     let switch = if matches!(door, Door::Servers { .. }) { "--no-s2s" } else { "--no-c2s" };
@@ -350,12 +351,21 @@ fn reload(
         ("c2s", options.c2s == started.c2s),
         ("c2s-tls", options.c2s_tls == started.c2s_tls),
         ("c2s-plain", options.c2s_plain == started.c2s_plain),
+        ("no-s2s", options.federation == started.federation),
+        ("s2s", options.s2s == started.s2s),
+        ("s2s-tls", options.s2s_tls == started.s2s_tls),
+        ("s2s-ca", options.s2s_ca == started.s2s_ca),
+        ("s2s-public-roots", options.s2s_public_roots == started.s2s_public_roots),
+        ("dns", options.dns == started.dns),
+        ("no-mdns", options.mdns == started.mdns),
+        ("component", options.component == started.component),
     ] {
         if !same {
             log::warn!("reload: a change of {name} takes a new start");
         }
     }
     options.data.clone_from(&started.data);
+    options.federation = started.federation;
     leave_files(&mut options, file_limit());
     let names = shared.with_hub(|hub, _| hub.names.clone());
     let identity = identity(&options, &names)?;
@@ -366,6 +376,7 @@ fn reload(
         s2s.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
         s2s.lowest.set(options.s2s_trust);
     }
+    federate::permit_anew(shared, &options);
     shared.store.set_max_accounts(options.limits.accounts);
     let settings = shared.with_hub(|hub, _| settings(&options, hub, secret));
     shared.reload(options.limits.clone(), names, settings);
@@ -376,6 +387,7 @@ fn reload(
 /// Tells all clients, waits for them a little, and lets the store finish.
 async fn close(shared: &Rc<Shared>, data: &Path) {
     let _ = std::fs::remove_file(data.join(console::NAME));
+    shared.closing.set(true);
     for conn in shared.connected() {
         conn.kill(net::ring::end(Condition::SystemShutdown));
     }
@@ -392,7 +404,7 @@ async fn close(shared: &Rc<Shared>, data: &Path) {
     shared.ask(Vec::new(), store::change::Ask::Nothing).await;
 }
 
-fn listener(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+fn listener(address: SocketAddr, door: Door) -> Result<std::net::TcpListener, Failure> {
     let opened = match listen::open(address) {
         // A machine without IPv6.
         Err(e)
@@ -407,11 +419,19 @@ fn listener(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
     opened.map_err(|e| {
         let hint = match e.kind() {
             std::io::ErrorKind::AddrInUse => {
-                ": something else listens there; choose another port with --c2s or --c2s-tls"
+                let another = match door {
+                    Door::Clients(Mode::Plain) => "choose another port with --c2s-plain",
+                    Door::Clients(_) => "choose another port with --c2s or --c2s-tls",
+                    Door::Servers { .. } => {
+                        "choose another port with --s2s or --s2s-tls, or do without other servers: --no-s2s"
+                    }
+                    Door::Components => "choose another port with --component",
+                };
+                format!(": something else listens there; {another}")
             }
-            std::io::ErrorKind::PermissionDenied => ": ports below 1024 need rights",
-            std::io::ErrorKind::AddrNotAvailable => ": this machine has no such address",
-            _ => "",
+            std::io::ErrorKind::PermissionDenied => ": ports below 1024 need rights".to_owned(),
+            std::io::ErrorKind::AddrNotAvailable => ": this machine has no such address".to_owned(),
+            _ => String::new(),
         };
         Failure::new(Exit::Io, format!("can't listen on {address}: {e}{hint}"))
     })

@@ -82,7 +82,7 @@ limits! {
     private_bytes: 65_536, Size, "bytes", "one private element (XEP-0049); bookmarks of a lifetime";
     private_total: 1_048_576, Count, "bytes", "private elements of one account, all together; there can be any number of them";
     peers: 1_000, Count, "pairs", "other domains that are remembered at once; somebody who writes to random ones pushes out those that nothing waits for";
-    peer_presences: 20_000, Count, "resources", "available at one peer, as far as accounts here have heard";
+    peer_presences: 20_000, Count, "resources", "available at one peer, as far as accounts here see it; a long address counts as several";
     peer_retry_seconds: 120, Size, "seconds", "at most between two attempts to reach a peer that something waits for; a LAN is back within it";
     peer_idle_seconds: 60, Size, "seconds", "silence of another server before it is asked whether it is still there; as long again, and the link is cut";
     peer_idle_pinned_seconds: 10, Size, "seconds", "the same for one whose key is pinned: on a LAN people see at once who has pulled a cable";
@@ -133,6 +133,8 @@ pub mod fixed {
     pub const PEER_CALLS: usize = 32;
     /// Call-backs under way for one stream.
     pub const CALLS_PER_STREAM: usize = 8;
+    /// Call-backs under way for one address: more streams are no more.
+    pub const CALLS_PER_ADDRESS: usize = 8;
     /// Pairs of domains on one stream: a server with some services, talking to some of ours.
     pub const PAIRS_PER_STREAM: usize = 64;
     /// Streams that one domain may have open to us: one per service, and some that it does not know to be dead.

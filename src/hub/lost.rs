@@ -18,7 +18,7 @@ impl Hub {
         let (place, available) = (session.account, session.priority() >= Some(0));
         let Some(account) = self.account(place) else { return };
         if account.fetching == Some(id) {
-            return; // they are there from the last time
+            return; // they are there from the last time, or were read from there
         }
         let empty = account.offline.0 == 0 && account.fetching.is_none();
         if let Some(session) = self.session_mut(id) {

@@ -175,7 +175,7 @@ impl Hub {
             Input::Lost { session, unread } => self.lost(sink, session, unread),
             Input::Back { session } => self.back(sink, session),
             Input::Drained { session } => match session.peer_place() {
-                Some(_) => self.fetch_forward(sink, session),
+                Some(_) => self.drained(sink, session),
                 None => self.fetch_offline(sink, session),
             },
             Input::Unsent { to, priority, saved, stanza } => {
@@ -278,8 +278,10 @@ impl Hub {
         if let Some(peer) = self.peer_at(id) {
             return u64::from(peer.pending) >= most;
         }
+        // Answers that wait for a peer stay in memory for as long as it likes.
+        let owed = |s: &Session| s.away.as_ref().map_or(0, |away| away.owed.len() as u64);
         let under_way = |s: &Session| u64::from(s.pending).saturating_add(u64::from(s.parked));
-        self.session(id).is_some_and(|s| under_way(s) >= most)
+        self.session(id).is_some_and(|s| under_way(s).saturating_add(owed(s)) >= most)
     }
 
     /// An identifier that no other stanza of this hub has (XEP-0359 §3), growing with time.
@@ -413,15 +415,7 @@ impl Hub {
         if under_way == (0, 0) {
             return then(self, sink);
         }
-        let parked = under_way.1 > 0;
-        self.after_jobs(sink, session, move |hub, sink| {
-            // What was parked goes to the store once its account is read: behind that, then.
-            if parked && hub.pending(session).is_some_and(|pending| *pending > 0) {
-                hub.after_jobs(sink, session, then);
-            } else {
-                then(hub, sink);
-            }
-        });
+        self.after_parked(sink, session, under_way.1 > 0, then);
     }
 
     /// Waits until these peers have taken what they were sent, or what they have not is on disk. Then the
@@ -430,7 +424,8 @@ impl Hub {
         if let Some(peer) = peers.pop() {
             return sink.taken(peer, Box::new(move |hub, sink, _| hub.settle(sink, to, peers, ticket)));
         }
-        self.after_jobs(sink, to, move |hub, sink| {
+        let parked = self.session(to).is_some_and(|s| s.parked > 0);
+        self.after_parked(sink, to, parked, move |hub, sink| {
             let Some(away) = hub.session_mut(to).and_then(|s| s.away.as_deref_mut()) else { return };
             if let Some(owed) = away.owed.iter_mut().find(|(number, ..)| *number == ticket) {
                 owed.2 = true;
@@ -443,6 +438,24 @@ impl Hub {
                 session.at_peers(SessionId::NONE, -1);
             }
             for then in due {
+                then(hub, sink);
+            }
+        });
+    }
+
+    /// Does something when the store has done all that it was given until now, and what is `parked`.
+    fn after_parked(
+        &mut self,
+        sink: &mut dyn Sink,
+        session: SessionId,
+        parked: bool,
+        then: impl FnOnce(&mut Hub, &mut dyn Sink) + 'static,
+    ) {
+        self.after_jobs(sink, session, move |hub, sink| {
+            // What was parked goes to the store once its account is read: behind that, then.
+            if parked && hub.pending(session).is_some_and(|pending| *pending > 0) {
+                hub.after_jobs(sink, session, then);
+            } else {
                 then(hub, sink);
             }
         });

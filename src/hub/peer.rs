@@ -58,12 +58,23 @@ pub struct Peer {
     pub oldest: u64,
     /// They are being sent.
     pub(super) fetching: bool,
+    /// The number of the first of them, how often the link was lost over it, and how many are still sent one by
+    /// one because of that (threats A9).
+    pub(super) head: (u64, u8, u16),
+    /// How often the link was gone: what was read before that is not for the next one.
+    pub(super) round: u32,
+    /// Those that have waited for too long are being given back.
+    pub(super) expiring: bool,
+    /// Its outbox had no room for them.
+    pub(super) full: bool,
     /// Failed attempts in a row.
     pub attempts: u32,
     /// Presence was not sent, or may be out of date: with the next link it is exchanged anew.
     pub stale: Cell<bool>,
     /// Resources of theirs that some account of ours believes to be available.
     pub(super) available: BTreeSet<Box<str>>,
+    /// What they weigh.
+    pub(super) available_weight: u64,
     /// Jobs at the store on its behalf.
     pub pending: u32,
     /// Stanza ids that came from it lately, hashed: what comes again is dropped.
@@ -89,9 +100,14 @@ impl Peer {
             queued: (0, 0),
             oldest: 0,
             fetching: false,
+            head: (0, 0, 0),
+            round: 0,
+            expiring: false,
+            full: false,
             attempts: 0,
             stale: Cell::new(false),
             available: BTreeSet::new(),
+            available_weight: 0,
             pending: 0,
             recent: VecDeque::new(),
             recent_set: Default::default(),
@@ -125,6 +141,11 @@ impl Peer {
             self.recent_set.remove(&oldest);
         }
         true
+    }
+
+    /// Whether so much has come since the start that nothing of before it can come again: a peer sends in order.
+    pub(super) fn is_known_well(&self) -> bool {
+        self.recent.len() >= super::limits::fixed::RECENT
     }
 }
 
@@ -310,13 +331,18 @@ impl Hub {
         let now = self.now.mono_ms;
         let longest = self.limits.peer_retry_seconds.saturating_mul(1000);
         let Some(peer) = self.peer_at_mut(id) else { return };
-        peer.fetching = false;
+        if peer.fetching && peer.link.get() == Link::Up {
+            peer.head.1 = peer.head.1.saturating_add(1);
+            peer.head.2 = super::relay::BATCH;
+        }
+        (peer.fetching, peer.full) = (false, false);
+        peer.round = peer.round.wrapping_add(1);
         if why.kind == Lost::Closed || peer.component {
             peer.link.set(Link::Idle);
             if peer.component {
                 self.presence_lost(sink, id);
-            } else if self.is_wanted(id) {
-                self.redial(sink, id, 0);
+            } else {
+                self.make_up(sink, id);
             }
             return;
         }
@@ -343,6 +369,13 @@ impl Hub {
         }
     }
 
+    /// Has a link made at once if somebody waits for one.
+    pub(super) fn make_up(&mut self, sink: &mut dyn Sink, id: SessionId) {
+        if self.is_wanted(id) {
+            self.redial(sink, id, 0);
+        }
+    }
+
     /// A stream of theirs has broken off. If nothing of ours tells that they are there, we look.
     pub(super) fn suspect(&mut self, sink: &mut dyn Sink, id: SessionId) {
         if self.peer_at(id).is_some_and(|peer| !peer.available.is_empty()) {
@@ -361,9 +394,7 @@ impl Hub {
                 peer.attempts = 0;
                 peer.link.set(Link::Idle);
             }
-            if self.is_wanted(id) {
-                self.redial(sink, id, 0);
-            }
+            self.make_up(sink, id);
         }
     }
 

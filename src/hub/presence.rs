@@ -104,7 +104,7 @@ impl Hub {
         }
     }
 
-    fn blocks(&self, account: &super::account::Account, jid: &str) -> bool {
+    pub(super) fn blocks(&self, account: &super::account::Account, jid: &str) -> bool {
         !account.blocked.is_empty()
             && self.extensions.iter().filter_map(|e| e.blocks).any(|blocks| blocks(account, jid))
     }
@@ -124,14 +124,16 @@ impl Hub {
                 stamped(out, other.jid.as_str(), own.as_str(), &presence.text);
             }
         }
+        // Nothing goes out to whom it blocks (XEP-0191 §3.1.5).
+        let roster = || account.roster.values().filter(|item| !self.blocks(account, &item.jid));
         // §4.3.1: probes to those we see; a local contact's answer is given on the spot (§4.3.2).
-        for item in account.roster.values() {
+        for item in roster() {
             if matches!(item.subscription, Subscription::To | Subscription::Both) {
                 self.answer_probe(sink, own.as_str(), &item.jid, id);
             }
         }
         // §3.1.2: a request that was not answered may have got lost on the way to another server.
-        for item in account.roster.values().filter(|item| item.ask) {
+        for item in roster().filter(|item| item.ask) {
             if jid(&item.jid).is_some_and(|contact| !self.is_local(contact.domain())) {
                 self.show_remote(sink, own.as_str(), &item.jid, "<presence type='subscribe'/>");
             }
@@ -290,6 +292,7 @@ impl Hub {
         match &*stanza.type_() {
             "probe" => self.probe(sink, origin, to, place),
             "" | "unavailable" | "error" => {
+                self.note_available(origin, place, &stanza.type_());
                 if stanza.type_() == "error" && to.is_bare() {
                     return;
                 }

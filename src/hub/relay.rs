@@ -18,6 +18,11 @@ use crate::stanza::{Condition, Error, Kind, Stanza};
 use crate::store::change::{Answer, Ask, Change};
 use crate::xml::{Span, ns};
 
+/// Messages that are read from the store at once.
+pub(super) const BATCH: u16 = 256;
+/// How often a link may be lost over one message. A network that fails that often in the same second is rare.
+const FALLS: u8 = 4;
+
 /// What may wait for a peer: messages that would be kept for an account, too, and the four stanzas that
 /// change a subscription, for whose loss nobody would ever make up (RFC 6121 §3).
 fn is_stored(stanza: &Stanza<'_>) -> bool {
@@ -145,7 +150,7 @@ impl Hub {
         ) {
             let error = self.no_way(id);
             return bounce(self, sink, origin, stanza, error);
-        } else if !self.store_forward(sink, id, origin, to, stanza, &number) {
+        } else if !self.store_forward(sink, id, origin, to, stanza, &number, false) {
             return;
         }
         if stanza.kind() == Kind::Message {
@@ -212,7 +217,8 @@ impl Hub {
 
     // ---- the queue in the store ------------------------------------------------------------
 
-    /// Keeps a stanza for a peer, or gives it back (then it is false).
+    /// Keeps a stanza for a peer, behind the others or before them, or gives it back (then it is false).
+    #[allow(clippy::too_many_arguments)] // the parts of one stamp, and where it goes
     fn store_forward(
         &mut self,
         sink: &mut dyn Sink,
@@ -221,6 +227,7 @@ impl Hub {
         to: &Jid<'_>,
         stanza: &Stanza<'_>,
         number: &str,
+        first: bool,
     ) -> bool {
         let Some(packet) = self.stamp_remote(id, origin, to, stanza, Some(number), true) else {
             return false;
@@ -249,6 +256,7 @@ impl Hub {
         let change = Change::ForwardPut {
             local: peer.local.clone(),
             remote: peer.remote.clone(),
+            first,
             time: now,
             stanza: packet.into(),
         };
@@ -279,32 +287,51 @@ impl Hub {
         true
     }
 
+    /// A peer that was too slow has taken all that waited for it.
+    pub(super) fn drained(&mut self, sink: &mut dyn Sink, id: SessionId) {
+        if let Some(peer) = self.peer_at_mut(id) {
+            peer.full = false;
+        }
+        self.fetch_forward(sink, id);
+    }
+
     /// Sends what waits in the store, a batch at a time: the next one is read, and the last one
     /// forgotten, when the peer has taken it.
     pub(super) fn fetch_forward(&mut self, sink: &mut dyn Sink, id: SessionId) {
         let Some(peer) = self.peer_at_mut(id) else { return };
-        if peer.fetching || peer.queued.0 == 0 || peer.link.get() != Link::Up {
+        if peer.fetching || peer.expiring || peer.full || peer.queued.0 == 0 || peer.link.get() != Link::Up {
             return;
         }
         peer.fetching = true;
+        let round = peer.round;
         let (local, remote) = (peer.local.clone(), peer.remote.clone());
-        let ask = Ask::Forward { local, remote, after: 0, max: 256, bytes: 131_072 };
-        let then: Then = Box::new(move |hub, sink, answer| hub.forwarded(sink, id, answer));
+        let max = if peer.head.2 > 0 { 1 } else { BATCH.into() };
+        let ask = Ask::Forward { local, remote, after: 0, max, bytes: 131_072 };
+        let then: Then = Box::new(move |hub, sink, answer| hub.forwarded(sink, id, round, answer));
         sink.store(Vec::new(), ask, then);
     }
 
-    fn forwarded(&mut self, sink: &mut dyn Sink, id: SessionId, answer: Answer) {
-        if self.peer_at(id).is_none_or(|peer| !peer.fetching || peer.link.get() != Link::Up) {
-            return;
-        }
+    fn forwarded(&mut self, sink: &mut dyn Sink, id: SessionId, round: u32, answer: Answer) {
+        let Some(peer) = self.peer_at_mut(id).filter(|peer| peer.round == round) else { return };
         let messages = match answer {
             Answer::Forward { messages, .. } => messages,
-            Answer::Failed(why) => {
-                log::error!("store: {why}");
-                Vec::new()
+            other => {
+                if let Answer::Failed(why) = other {
+                    log::error!("store: {why}");
+                }
+                // They are still the first; the next one that is put there has this tried again.
+                peer.fetching = false;
+                return;
             }
-            _ => Vec::new(),
         };
+        if let Some((first, _, stanza)) = messages.first() {
+            if peer.head.0 != *first {
+                (peer.head.0, peer.head.1) = (*first, 0);
+            }
+            if peer.head.1 >= FALLS {
+                return self.quarantine(sink, id, *first, stanza);
+            }
+        }
         let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
         for (number, _, stanza) in &messages {
             let Some(out) = sink.outbox(id) else { break };
@@ -316,7 +343,7 @@ impl Hub {
         let Some(up_to) = up_to else {
             if let Some(peer) = self.peer_at_mut(id) {
                 // A full outbox is told of by `Drained`; if there is nothing after all, the count was wrong.
-                peer.fetching = false;
+                (peer.fetching, peer.full) = (false, !messages.is_empty());
                 if messages.is_empty() {
                     peer.queued = (0, 0);
                 }
@@ -324,8 +351,9 @@ impl Hub {
             return;
         };
         let then: Taken = Box::new(move |hub, sink, taken| {
-            let Some(peer) = hub.peer_at_mut(id).filter(|_| taken) else { return };
+            let Some(peer) = hub.peer_at_mut(id).filter(|peer| taken && peer.round == round) else { return };
             peer.fetching = false;
+            peer.head = (0, 0, peer.head.2.saturating_sub(1));
             peer.queued = (peer.queued.0.saturating_sub(count), peer.queued.1.saturating_sub(size));
             let (local, remote) = (peer.local.clone(), peer.remote.clone());
             let then: Then = Box::new(|_, _, answer| {
@@ -339,36 +367,75 @@ impl Hub {
         sink.taken(id, then);
     }
 
+    /// The other side ends the link whenever it gets this (threats A9): its sender is told, and those behind it
+    /// go on.
+    fn quarantine(&mut self, sink: &mut dyn Sink, id: SessionId, number: u64, stanza: &[u8]) {
+        let Some(peer) = self.peer_at_mut(id) else { return };
+        log::warn!("{}: every link is lost over one message; it goes back to its sender", peer.remote);
+        peer.fetching = false;
+        (peer.head.0, peer.head.1) = (0, 0);
+        let size = stanza.len() as u64;
+        peer.queued = (peer.queued.0.saturating_sub(1), peer.queued.1.saturating_sub(size));
+        let (local, remote) = (peer.local.clone(), peer.remote.clone());
+        let error = Error::new(Condition::UndefinedCondition)
+            .text("the other server breaks off whenever it gets this message");
+        self.give_up(sink, stanza, error);
+        let change = Change::ForwardRemove { local, remote, up_to: number };
+        sink.store(vec![change], Ask::Nothing, Box::new(|_, _, _| {}));
+        self.fetch_forward(sink, id);
+    }
+
     /// What has waited for too long goes back to its senders, or all of it when there turns out to be
     /// nobody to wait for.
     pub(super) fn expire(&mut self, sink: &mut dyn Sink, id: SessionId, all: bool) {
         let before = self.now.unix().saturating_sub(self.limits.forward_seconds);
-        let Some(peer) = self.peer_at(id) else { return };
-        if peer.queued.0 == 0 || (!all && peer.oldest > before) {
+        let Some(peer) = self.peer_at_mut(id) else { return };
+        if peer.expiring || peer.queued.0 == 0 || (!all && peer.oldest > before) {
             return;
         }
+        // Nobody else reads them meanwhile, and what the outbox held is there first.
+        peer.expiring = true;
+        let then: Then = Box::new(move |hub, sink, _| hub.give_back(sink, id, before, all));
+        sink.store(Vec::new(), Ask::Nothing, then);
+    }
+
+    fn give_back(&mut self, sink: &mut dyn Sink, id: SessionId, before: u64, all: bool) {
+        let Some(peer) = self.peer_at(id) else { return };
         let (local, remote) = (peer.local.clone(), peer.remote.clone());
         let ask = Ask::Forward { local, remote, after: 0, max: 256, bytes: 1_048_576 };
         let then: Then = Box::new(move |hub, sink, answer| {
-            let Answer::Forward { messages, .. } = answer else { return };
+            if let Some(peer) = hub.peer_at_mut(id) {
+                peer.expiring = false;
+            }
+            let Answer::Forward { messages, .. } = answer else { return hub.fetch_forward(sink, id) };
             let old = messages.iter().take_while(|(_, time, _)| all || *time <= before);
             let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
             for (number, _, stanza) in old {
                 up_to = Some(*number);
                 count = count.saturating_add(1);
                 size = size.saturating_add(stanza.len() as u64);
-                hub.give_up(sink, id, stanza);
+                let error = match hub.no_way(id) {
+                    error if error.condition == Condition::RemoteServerNotFound => error,
+                    _ => Error::new(Condition::RemoteServerTimeout)
+                        .text("the other server was away for too long"),
+                };
+                hub.give_up(sink, stanza, error);
             }
             let rest = messages.iter().map(|(_, time, _)| *time).find(|time| *time > before);
             let Some(peer) = hub.peer_at_mut(id) else { return };
             peer.oldest = rest.unwrap_or(peer.oldest);
             peer.queued = (peer.queued.0.saturating_sub(count), peer.queued.1.saturating_sub(size));
-            let Some(up_to) = up_to else { return };
+            let Some(up_to) = up_to else { return hub.fetch_forward(sink, id) };
+            peer.expiring = true;
             let (local, remote) = (peer.local.clone(), peer.remote.clone());
             let then: Then = Box::new(move |hub, sink, answer| {
-                if answer == Answer::Nothing && count > 0 {
+                let Some(peer) = hub.peer_at_mut(id) else { return };
+                let up = peer.link.get() == Link::Up;
+                peer.expiring = false;
+                if answer == Answer::Nothing && !(all && up) {
                     hub.expire(sink, id, all);
                 }
+                hub.fetch_forward(sink, id);
             });
             sink.store(vec![Change::ForwardRemove { local, remote, up_to }], Ask::Nothing, then);
         });
@@ -376,12 +443,8 @@ impl Hub {
     }
 
     /// A message out of the store that will not be delivered any more: its sender is told.
-    fn give_up(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &[u8]) {
+    fn give_up(&mut self, sink: &mut dyn Sink, stanza: &[u8], error: Error) {
         let Ok(text) = std::str::from_utf8(stanza) else { return };
-        let error = match self.no_way(id) {
-            error if error.condition == Condition::RemoteServerNotFound => error,
-            _ => Error::new(Condition::RemoteServerTimeout).text("the other server was away for too long"),
-        };
         self.view(text, |hub, stanza| {
             if stanza.kind() == Kind::Message && answerable(stanza) {
                 hub.return_to_sender(sink, stanza, error);
@@ -399,8 +462,13 @@ impl Hub {
         }
         let Some(from) = jid(&from).map(Jid::into_owned) else { return };
         if !self.is_local(from.domain()) {
-            let origin = self.origin_of(from.as_str());
-            self.send(sink, origin.session, &out);
+            // Over the pair that it came over: on no other may we speak for that domain of ours.
+            let to = stanza.to();
+            let local = to.as_deref().map_or(&*self.names.domain, domain_of);
+            let local = if self.is_component(from.domain()) { &self.names.domain } else { local };
+            if let Some(id) = self.find_peer(local, from.domain()) {
+                self.send(sink, id, &out);
+            }
             return;
         }
         let Some(local) = from.local().map(str::to_owned) else { return };
@@ -422,7 +490,6 @@ impl Hub {
     /// What a peer's outbox held when its link was gone (see [`super::talk::Input::Returned`]).
     pub(super) fn returned(&mut self, sink: &mut dyn Sink, id: SessionId, stanza: &Stanza<'_>) {
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
-        let origin = self.origin_of(&from);
         let Some(peer) = self.peer_at(id) else { return };
         let (local, link, component) = (peer.local.clone(), peer.link.get(), peer.component);
         // It was only lent by the store.
@@ -439,9 +506,15 @@ impl Hub {
                 let known = stanza.child(ns::SID, "stanza-id").and_then(|c| stanza.child_attr(c, "id"));
                 let number = known.map_or_else(|| self.next_id().to_string(), |id| id.into_owned());
                 let Ok(to) = Jid::parse(&to) else { return };
-                self.store_forward(sink, id, &origin, &to, stanza, &number);
+                let origin = self.origin_of(&from);
+                self.store_forward(sink, id, &origin, &to, stanza, &number, true);
             }
-            Kind::Presence => self.is_stale(id),
+            Kind::Presence => {
+                self.is_stale(id);
+                if link == Link::Idle {
+                    self.make_up(sink, id);
+                }
+            }
             _ if answerable(stanza) => {
                 let error = self.no_way(id);
                 self.return_to_sender(sink, stanza, error);
@@ -457,8 +530,16 @@ impl Hub {
         self.counters.stanzas_in += 1;
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
         let origin = Origin { jid: from.into_owned(), session: id };
-        let (Ok(from), Ok(to)) = (Jid::parse(&origin.jid), Jid::parse(&to)) else {
-            return bounce(self, sink, &origin, stanza, Condition::JidMalformed);
+        let Ok(from) = Jid::parse(&origin.jid) else { return };
+        let Ok(to) = Jid::parse(&to) else {
+            // RFC 6120 §8.3.3.8, in our name: from an address that is none they would take nothing.
+            let own = self.peer_at(id).map(|peer| peer.local.clone());
+            let mut out = Vec::new();
+            let error = Error::new(Condition::JidMalformed);
+            if error.reply(&mut out, stanza, own.as_deref(), Some(from.as_str())) {
+                self.send(sink, id, &out);
+            }
+            return;
         };
         let origin = Origin { jid: from.as_str().to_owned(), session: id };
         let to = self.canonical(to);
@@ -469,11 +550,7 @@ impl Hub {
         }
         match stanza.kind() {
             Kind::Message => self.remote_message(sink, id, &origin, &to, stanza),
-            Kind::Presence => {
-                self.note_available(id, &origin.jid, &stanza.type_());
-                self.route(sink, &origin, &to, stanza);
-            }
-            Kind::Iq => self.route(sink, &origin, &to, stanza),
+            Kind::Presence | Kind::Iq => self.route(sink, &origin, &to, stanza),
         }
     }
 
@@ -501,9 +578,9 @@ impl Hub {
             log::debug!("{remote}: a message came again");
             return;
         }
-        // It was sent before, perhaps to us before we were started again: then the account has it. Those
-        // behind it must not overtake it meanwhile.
-        let again = by(ns::DELAY, "delay", "from").is_some();
+        // It was sent before, perhaps to us before we were started again: then the account has it, and all
+        // that it has is looked through. Those behind it must not overtake it meanwhile.
+        let again = by(ns::DELAY, "delay", "from").is_some() && !peer.is_known_well();
         let Some(peer) = self.peer_at_mut(id) else { return };
         let local = match to.local() {
             Some(local) if (again || peer.asking > 0) && self.is_local(to.domain()) => local.to_owned(),

@@ -3,12 +3,15 @@
 //! Nothing of this is kept on disk. A peer that was away is asked about all contacts again (§4.3), and told
 //! of all of ours (§4.2): that is what "comes back by itself" is made of.
 
-use super::Hub;
+use super::account::Account;
 use super::relay::domain_of;
 use super::subscription::Verb;
 use super::talk::{SessionId, Sink};
-use crate::store::change::Subscription;
+use super::{Hub, Origin};
+use crate::store::change::{Item, Subscription};
 use crate::xml::Writer;
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
 impl Hub {
     /// Whether a peer is the server of some contact of somebody who is there.
@@ -23,34 +26,58 @@ impl Hub {
             })
     }
 
-    /// Notes which resources of a peer's are available, as far as accounts of ours have heard.
-    pub(super) fn note_available(&mut self, id: SessionId, from: &str, kind: &str) {
+    /// Notes which resources of a peer's are available, as far as accounts of ours see them: anybody can say
+    /// that he is there.
+    pub(super) fn note_available(&mut self, origin: &Origin, place: u32, kind: &str) {
         let max = self.limits.peer_presences;
-        let Some(peer) = self.peer_at_mut(id) else { return };
+        let seen = kind.is_empty() && self.account(place).is_some_and(|a| self.sees(a, origin.bare()));
+        let Some(peer) = self.peer_at_mut(origin.session) else { return };
+        let from = &*origin.jid;
+        // An address may have 3 KB; a usual one counts as one.
+        let weight = 1 + from.len() as u64 / 64;
+        let room = peer.available_weight.saturating_add(weight) <= max;
         match kind {
-            "" if (peer.available.len() as u64) < max => drop(peer.available.insert(from.into())),
-            "unavailable" | "error" => drop(peer.available.remove(from)),
+            "" if seen && room && peer.available.insert(from.into()) => {
+                peer.available_weight = peer.available_weight.saturating_add(weight);
+            }
+            "unavailable" | "error" if peer.available.remove(from) => {
+                peer.available_weight = peer.available_weight.saturating_sub(weight);
+            }
             _ => {}
         }
+    }
+
+    /// Whether presence of an address is for an account: a contact's, or of whom it was shown to by hand (a
+    /// room, say), which had shown itself by hand, too (§4.6).
+    fn sees(&self, account: &Account, bare: &str) -> bool {
+        account.sees_presence_of(bare)
+            || account
+                .sessions
+                .iter()
+                .filter_map(|id| self.session(*id))
+                .any(|session| session.directed.iter().any(|to| super::bare_of(to) == bare))
     }
 
     /// A peer is out of reach: to all who saw its people they are gone (§4.5.2 in their server's place).
     pub(super) fn presence_lost(&mut self, sink: &mut dyn Sink, id: SessionId) {
         let Some(peer) = self.peer_at_mut(id) else { return };
-        let gone = std::mem::take(&mut peer.available);
+        let (gone, remote) = (std::mem::take(&mut peer.available), peer.remote.clone());
+        peer.available_weight = 0;
         if gone.is_empty() {
             return;
         }
-        for account in self.accounts.iter().flatten() {
-            for from in &gone {
-                let bare = super::bare_of(from);
-                let sees = account.sees_presence_of(bare);
-                for session in account.sessions.iter().filter_map(|id| self.session(*id)) {
-                    // To whom it was shown by hand (a room, say) it had been shown by hand, too (§4.6).
-                    let directed = || session.directed.iter().any(|to| super::bare_of(to) == bare);
-                    if (session.presence.is_some() && sees || directed())
-                        && let Some(out) = sink.outbox(session.id)
-                    {
+        for account in self.accounts.iter().flatten().filter(|account| !account.sessions.is_empty()) {
+            let contacts = account.roster.values().filter(|item| domain_of(&item.jid) == &*remote);
+            let contacts: BTreeSet<&str> =
+                contacts.map(|item| &*item.jid).filter(|jid| account.sees_presence_of(jid)).collect();
+            for session in account.sessions.iter().filter_map(|id| self.session(*id)) {
+                let directed = session.directed.iter().map(|to| super::bare_of(to));
+                let mut bares: BTreeSet<&str> = directed.filter(|to| domain_of(to) == &*remote).collect();
+                if session.presence.is_some() {
+                    bares.extend(&contacts);
+                }
+                for from in bares.into_iter().flat_map(|bare| of_bare(&gone, bare)) {
+                    if let Some(out) = sink.outbox(session.id) {
                         let mut w = Writer::new(out);
                         w.start("presence").attr("type", "unavailable");
                         w.attr("from", from).attr("to", session.jid.as_str()).end();
@@ -72,7 +99,8 @@ impl Hub {
             if available().next().is_none() {
                 continue;
             }
-            for item in account.roster.values().filter(|item| domain_of(&item.jid) == &*remote) {
+            let theirs = |item: &&Item| domain_of(&item.jid) == &*remote && !self.blocks(account, &item.jid);
+            for item in account.roster.values().filter(theirs) {
                 if matches!(item.subscription, Subscription::To | Subscription::Both) {
                     self.probe_remote(sink, account.jid.as_str(), &item.jid);
                 }
@@ -135,4 +163,12 @@ impl Hub {
             self.peer(&local, &domain);
         }
     }
+}
+
+/// Those of the addresses that are of a bare one.
+fn of_bare<'a>(all: &'a BTreeSet<Box<str>>, bare: &'a str) -> impl Iterator<Item = &'a str> {
+    all.range::<str, _>((Bound::Included(bare), Bound::Unbounded))
+        .map(|jid| &**jid)
+        .take_while(move |jid| jid.starts_with(bare))
+        .filter(move |jid| super::bare_of(jid) == bare)
 }

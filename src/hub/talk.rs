@@ -143,7 +143,8 @@ pub enum Input<'a> {
         /// Why.
         why: Unreachable,
     },
-    /// What a peer's outbox held when its link was gone, or could not be made.
+    /// What a peer's outbox held when its link was gone, or could not be made; the last of it first, for all of
+    /// it goes before what waits in the store.
     Returned {
         /// Which.
         peer: SessionId,

@@ -26,8 +26,8 @@ pub struct Throttle {
     registrations: HashMap<IpAddr, (u64, u64)>,
 }
 
-/// One IPv6 host owns a whole /64.
-fn network(address: IpAddr) -> IpAddr {
+/// Whom an address stands for: one IPv6 host owns a whole /64.
+pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

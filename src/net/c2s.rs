@@ -353,7 +353,7 @@ impl Negotiation {
                     }
                     Ask::Resume { account, previd, h } => {
                         let jid = account.jid();
-                        match self.shared.resume(&self.conn, jid, &previd, h).await {
+                        match self.in_time(self.shared.resume(&self.conn, jid, &previd, h)).await? {
                             Ok(resumed) => {
                                 let local = jid.local().unwrap_or("");
                                 self.shared.throttle.borrow_mut().succeeded(self.conn.peer.ip(), local);

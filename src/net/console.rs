@@ -90,7 +90,10 @@ async fn one(shared: Rc<Shared>, mut stream: Async<UnixStream>) -> io::Result<()
     let outcome = match words {
         Ok(words) => {
             // The rest of the words may be a password.
-            log::info!("console: {}", words.iter().take(2).map(String::as_str).collect::<Vec<_>>().join(" "));
+            let order = words.iter().take(2).map(String::as_str).collect::<Vec<_>>().join(" ");
+            // Whoever only looks may do so every second.
+            let looks = order == "status" || order.ends_with(" list") || order == "peer key";
+            log::log!(if looks { log::Level::Debug } else { log::Level::Info }, "console: {order}");
             Desk::Hub(shared).carry_out(&words).await
         }
         Err(_) => Err("an order is UTF-8".into()),

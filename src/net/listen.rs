@@ -41,6 +41,8 @@ pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, door: Doo
         // same, however fast others knock.
         smol::future::yield_now().await;
         match listener.reading(TcpListener::accept).await {
+            // Whoever comes now would be waited for.
+            Ok(_) if shared.closing.get() => {}
             Ok((io, peer)) => {
                 let Some(place) = Place::take(&shared, peer.ip().to_canonical()) else {
                     log::debug!("{peer}: too many connections");

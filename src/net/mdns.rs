@@ -218,6 +218,13 @@ impl Service {
             );
             return None;
         }
+        for (socket, over) in [(&v4, "IPv4"), (&v6, "IPv6")] {
+            if let Some(why) = socket.as_ref().err().filter(|why| why.kind() == io::ErrorKind::AddrInUse) {
+                log::warn!(
+                    "mDNS: cannot use UDP port {PORT} over {over} ({why}): hubs that have nothing else do not find this one; stop the program that keeps the port for itself, or say --no-mdns"
+                );
+            }
+        }
         let loopback = config.on_loopback();
         sightings.borrow_mut().set_listens();
         Some(Rc::new(Service {

@@ -15,7 +15,7 @@ use crate::store::change::{Answer, Ask, Forwards, PeerRecord, PeerSource};
 use crate::stream;
 use crate::stream::pairing::{self, Offer};
 use crate::stream::trust::Trusted;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -72,16 +72,19 @@ impl Found {
         }
     }
 
-    /// The same, for a sentence: found by what.
-    const fn words(self) -> &'static str {
+    /// The same for a person.
+    pub const fn words(self) -> &'static str {
         match self {
-            Found::Said => "the operator's word",
-            Found::Paired => "pairing",
-            Found::Mdns => "mDNS",
-            Found::Dns => "DNS",
-            Found::Came => "its own coming",
+            Found::Said => "added by hand",
+            Found::Paired => "paired",
+            Found::Mdns => "seen on this network",
+            Found::Dns => "found by DNS",
+            Found::Came => "came by itself",
         }
     }
+
+    /// All of them.
+    pub const ALL: [Found; 5] = [Found::Said, Found::Paired, Found::Mdns, Found::Dns, Found::Came];
 }
 
 impl From<PeerSource> for Found {
@@ -98,8 +101,8 @@ impl From<PeerSource> for Found {
 pub struct Live {
     /// How the way to it stands.
     pub state: Link,
-    /// How it was found.
-    pub found: Found,
+    /// How it was found, if it was.
+    pub found: Option<Found>,
     /// How it has proven itself, while there is a stream.
     pub trusted: Option<Trusted>,
     /// Why there is no stream, in plain words; may hold what the other side said.
@@ -130,6 +133,10 @@ pub struct Peers {
     pub live: HashMap<Box<str>, Live>,
     /// The hub's own key, to be shown to others. Written at the start and at a reload.
     pub own: Option<Pin>,
+    /// `--peer-deny`: no order at the console changes that.
+    pub denied: BTreeSet<Box<str>>,
+    /// Whether there is a listener for components.
+    pub listens: bool,
 }
 
 impl Peers {
@@ -198,6 +205,9 @@ fn unfit(answer: Answer) -> String {
     }
 }
 
+/// An error is cut there: two keys and what to type fit.
+const ERROR: usize = 600;
+
 /// All that there is to say of one domain.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PeerState {
@@ -221,7 +231,7 @@ pub struct PeerState {
     pub oldest: u64,
     /// Unix seconds since when the way stands as it does; 0: not known.
     pub since: u64,
-    /// The record says that nobody speaks to it.
+    /// Nobody speaks to it: the record says so, or an option of the hub.
     pub denied: bool,
     /// The last error, in plain words.
     pub error: Option<String>,
@@ -231,12 +241,13 @@ impl PeerState {
     /// How it is doing, in a few words.
     pub fn words(&self) -> String {
         let mut words = vec![self.state.name().to_owned()];
-        words.extend(self.found.map(|found| format!("found by {}", found.words())));
-        words.extend(self.trusted.map(|trusted| format!("trusted by {}", trusted.rung().name())));
+        words.extend(self.found.map(|found| found.words().to_owned()));
+        words.extend(self.trusted.map(|trusted| format!("trusted by {}", trusted.words())));
         if self.queued > 0 {
             words.push(format!("messages waiting: {} ({} bytes)", self.queued, self.queued_bytes));
         }
-        words.extend(self.error.as_ref().map(|error| cert::printable(error, 300)));
+        words.extend(self.denied.then(|| "denied".to_owned()));
+        words.extend(self.error.as_ref().map(|error| cert::printable(error, ERROR)));
         words.join(", ")
     }
 
@@ -256,7 +267,7 @@ impl PeerState {
             age(self.oldest),
             age(self.since),
             self.denied.to_string(),
-            cert::printable(&plain(self.error.as_deref().unwrap_or_default()), 300),
+            cert::printable(&plain(self.error.as_deref().unwrap_or_default()), ERROR),
         ]
         .join("\t")
     }
@@ -282,7 +293,11 @@ pub fn states(
     for (domain, live) in peers.live.iter().filter(|(domain, _)| !peers.components.contains_key(*domain)) {
         let state = of(&mut all, domain);
         (state.state, state.trusted, state.since) = (live.state, live.trusted, live.since);
-        state.found = Some(live.found);
+        // Whoever is to be seen here did not come from nowhere.
+        state.found = match (live.found, state.found) {
+            (Some(Found::Came) | None, Some(seen)) => Some(seen),
+            (found, _) => found,
+        };
         state.error.clone_from(&live.error);
     }
     for record in peers.records.values() {
@@ -304,12 +319,19 @@ pub fn states(
             Way::Up => Link::Up,
             Way::Waiting { .. } => Link::Waiting,
         };
+        // Of one that was a component, or that nobody ever went for, there is nothing to say.
+        if way == Link::Down && pair.queued.0 == 0 && !all.contains_key(&pair.remote) {
+            continue;
+        }
         let state = of(&mut all, &pair.remote);
         state.state = state.state.max(way);
         queue(state, pair.queued, pair.oldest);
         if let (true, Some(trouble)) = (way == Link::Waiting, &pair.trouble) {
             state.error = Some(trouble.to_string());
         }
+    }
+    if let Some(hub) = hub.filter(|hub| hub.peers.federation) {
+        all.values_mut().for_each(|state| state.denied |= !hub.peers.permits(&state.domain));
     }
     for state in all.values_mut().filter(|state| state.state == Link::Up) {
         state.error = None;
@@ -331,7 +353,16 @@ fn queue(state: &mut PeerState, (count, bytes): (u32, u64), oldest: u64) {
 /// A record is another one, or gone: streams that rest on what was before are closed, and the hub tries anew.
 pub fn changed(shared: &Rc<Shared>, domain: &str) {
     {
-        let peers = shared.peers.borrow();
+        let mut peers = shared.peers.borrow_mut();
+        // What was wrong was so with what was on record before.
+        if let Some(live) = peers.live.get_mut(domain).filter(|live| live.state != Link::Up) {
+            (live.state, live.error) = (Link::Down, None);
+        }
+        let denied = peers.known(domain).is_some_and(|record| record.denied) || peers.denied.contains(domain);
+        shared.with_hub(|hub, _| match denied {
+            true => drop(hub.peers.denied.insert(domain.into())),
+            false => drop(hub.peers.denied.remove(domain)),
+        });
         shared.sightings.borrow_mut().pinned(peers.records.keys().map(|domain| &**domain));
     }
     super::s2s::changed(shared, domain);
@@ -341,6 +372,8 @@ pub fn changed(shared: &Rc<Shared>, domain: &str) {
 /// A component may attach, under another secret perhaps, or no longer.
 pub fn component_changed(shared: &Rc<Shared>, domain: &str) {
     let is = shared.peers.borrow().components.contains_key(domain);
+    // Nobody speaks for it any more by what it has proven as another server.
+    super::s2s::changed(shared, domain);
     shared.with_hub(|hub, sink| {
         hub.set_component(domain, is);
         // Whoever is attached has proven what is no longer good.
@@ -493,7 +526,7 @@ mod tests {
     use super::*;
 
     fn live(state: Link, since: u64) -> Live {
-        Live { state, found: Found::Dns, trusted: None, error: None, since }
+        Live { state, found: Some(Found::Dns), trusted: None, error: None, since }
     }
 
     fn record(domain: &str) -> PeerRecord {
@@ -549,6 +582,9 @@ mod tests {
         assert_eq!(boat.found, Some(Found::Said), "what a person said is above what is seen");
         assert_eq!(all["repaired.local"].pin, None, "what it says is not what is pinned");
         assert_eq!((all["cove.local"].pin, all["cove.local"].found), (Some([9; 32]), Some(Found::Mdns)));
+        // Whoever is seen here and comes by itself is still seen here, and not pinned.
+        peers.note("cove.local", Live { found: Some(Found::Came), ..live(Link::Down, 7) });
+        assert_eq!(states(&peers, None, &[], &seen)["cove.local"].found, Some(Found::Mdns));
         let pin = cert::pin_text(&[7; 32]);
         assert_eq!(
             boat.line(100),

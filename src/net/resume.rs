@@ -43,9 +43,12 @@ pub enum NotResumed {
 }
 
 impl Resumable {
-    /// Another outbox is at its end.
+    /// Another outbox is at its end. A session that was replaced while it was away must not be counted as one
+    /// that may still come back, or others would have to go for it.
     pub fn forget(&mut self, id: u128) {
-        self.by_id.remove(&id);
+        if let Some(session) = self.by_id.remove(&id) {
+            self.is_back(session);
+        }
     }
 
     fn is_back(&mut self, session: SessionId) {
@@ -251,4 +254,22 @@ fn quarantined(account: &BareJid, poison: &[u8]) {
         }
         true
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_at_the_end_is_not_away() {
+        let mut resumable = Resumable::default();
+        for n in 0..3 {
+            let session = SessionId { index: n, generation: 7 };
+            resumable.by_id.insert(n.into(), session);
+            resumable.away.push_back((session, Instant::now()));
+        }
+        resumable.forget(1);
+        let left: Vec<u32> = resumable.away.iter().map(|(session, _)| session.index).collect();
+        assert_eq!((left, resumable.by_id.len()), (vec![0, 2], 2));
+    }
 }

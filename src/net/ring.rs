@@ -130,6 +130,8 @@ pub struct Shared {
     started: Instant,
     /// The hub's own state may be broken: a panic went through it.
     broken: Cell<bool>,
+    /// The hub is stopping: nobody new is let in.
+    pub closing: Cell<bool>,
     /// Streams between servers, if there is federation.
     pub s2s: OnceCell<Rc<S2s>>,
     /// Told to stop; what is said to it is the reason.
@@ -224,6 +226,7 @@ impl Shared {
             finished,
             started,
             broken: Cell::new(false),
+            closing: Cell::new(false),
             s2s: OnceCell::new(),
             stop: channel::unbounded(),
             dials: channel::unbounded(),

@@ -108,9 +108,10 @@ pub enum Change {
     PeerPut { peer: PeerRecord },
     /// Forgets it.
     PeerRemove { domain: Box<str> },
-    /// Appends one message for a remote domain that can't be reached; `local` is the domain of ours
-    /// that it is from, `time` Unix seconds. The bytes are a whole stanza, ready to send.
-    ForwardPut { local: Box<str>, remote: Box<str>, time: u64, stanza: Box<[u8]> },
+    /// Puts one message for a remote domain that can't be reached behind the others, or before them (`first`);
+    /// `local` is the domain of ours that it is from, `time` Unix seconds. The bytes are a whole stanza, ready to
+    /// send.
+    ForwardPut { local: Box<str>, remote: Box<str>, first: bool, time: u64, stanza: Box<[u8]> },
     /// Forgets that pair's messages up to and including this number (see [`Answer::Forward`]).
     ForwardRemove { local: Box<str>, remote: Box<str>, up_to: u64 },
     /// XEP-0114: the domain of a component and the secret that it proves itself with (replacing
@@ -296,7 +297,7 @@ pub enum Answer {
     /// See [`Ask::Peers`]: sorted by domain.
     Peers(Vec<PeerRecord>),
     /// See [`Ask::Forward`]: number, Unix seconds of its coming and stanza, and whether there are more.
-    /// Numbers grow within a pair, are never used twice, and have gaps.
+    /// Numbers grow within a pair and have gaps.
     Forward { messages: Vec<(u64, u64, Box<[u8]>)>, more: bool },
     /// See [`Ask::Forwards`]: only pairs for which something waits.
     Forwards(Vec<Forwards>),

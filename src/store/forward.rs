@@ -11,6 +11,8 @@ const WHAT: &str = "a message for a remote domain";
 const SUM: &str = "the sum of messages for a remote domain";
 /// Of the row that has the next number; no pair's key is empty.
 const NEXT: &[u8] = b"";
+/// The first number: there is room before it.
+pub(super) const FIRST: u64 = 1 << 32;
 
 /// What is known of a pair's messages without looking at them.
 #[derive(Default)]
@@ -68,15 +70,27 @@ impl Batch<'_> {
         self.bulk.put(FORWARD_SUMS, pair, &Encoder::new(1).u32(sum.count).u64(sum.bytes).done())
     }
 
+    /// A number before all that the pair has, if it has any.
+    fn forward_before(&mut self, pair: &[u8]) -> Result<Option<u64>, Failed> {
+        let (from, to) = (numbered(pair, 0), numbered(pair, u64::MAX));
+        let mut before = None;
+        self.bulk.scan(FORWARD, (Bound::Included(&from), Bound::Included(&to)), |key, _| {
+            let number = key.last_chunk().copied().map(u64::from_be_bytes).ok_or(Failed::Record(WHAT))?;
+            before = number.checked_sub(1).filter(|number| *number > 0);
+            Ok(false)
+        })?;
+        Ok(before)
+    }
+
     /// A number that no message had.
     fn next_forward(&mut self) -> Result<u64, Failed> {
         let next = match self.bulk.get(FORWARD_SUMS, NEXT)? {
-            None => 1,
+            None => FIRST,
             Some(value) => {
                 let mut decoder = Decoder::new(&value, 1, SUM)?;
                 let next = decoder.u64()?;
                 decoder.end()?;
-                next
+                next.max(FIRST)
             }
         };
         let after = next.checked_add(1).ok_or(Failed::Record(SUM))?;
@@ -88,6 +102,7 @@ impl Batch<'_> {
         &mut self,
         local: &str,
         remote: &str,
+        first: bool,
         time: u64,
         stanza: &[u8],
     ) -> Result<(), Failed> {
@@ -95,7 +110,9 @@ impl Batch<'_> {
         let mut sum = self.forward_sum(&pair)?;
         sum.count = sum.count.saturating_add(1);
         sum.bytes = sum.bytes.saturating_add(size(stanza));
-        let key = numbered(&pair, self.next_forward()?);
+        let before = if first { self.forward_before(&pair)? } else { None };
+        let number = before.map_or_else(|| self.next_forward(), Ok)?;
+        let key = numbered(&pair, number);
         self.bulk.put(FORWARD, &key, &Encoder::new(1).u64(time).rest(stanza).done())?;
         self.put_forward_sum(&pair, &sum)
     }

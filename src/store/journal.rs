@@ -27,7 +27,7 @@ pub(super) enum Redo {
     VcardPut { account: AccountId, xml: Box<[u8]> },
     PrivatePut { account: AccountId, ns: Box<str>, name: Box<str>, xml: Box<[u8]> },
     Wipe { account: AccountId },
-    ForwardPut { local: Box<str>, remote: Box<str>, time: u64, stanza: Box<[u8]> },
+    ForwardPut { local: Box<str>, remote: Box<str>, first: bool, time: u64, stanza: Box<[u8]> },
     ForwardRemove { local: Box<str>, remote: Box<str>, up_to: u64 },
 }
 
@@ -39,8 +39,8 @@ impl Redo {
             Change::OfflineRemove { account, up_to } => Redo::OfflineRemove { account, up_to },
             Change::VcardPut { account, xml } => Redo::VcardPut { account, xml },
             Change::PrivatePut { account, ns, name, xml } => Redo::PrivatePut { account, ns, name, xml },
-            Change::ForwardPut { local, remote, time, stanza } => {
-                Redo::ForwardPut { local, remote, time, stanza }
+            Change::ForwardPut { local, remote, first, time, stanza } => {
+                Redo::ForwardPut { local, remote, first, time, stanza }
             }
             Change::ForwardRemove { local, remote, up_to } => Redo::ForwardRemove { local, remote, up_to },
             _ => return None,
@@ -56,8 +56,8 @@ impl Redo {
                 to.u8(4).u64(*account).text(ns).text(name).bytes(xml)
             }
             Redo::Wipe { account } => to.u8(5).u64(*account),
-            Redo::ForwardPut { local, remote, time, stanza } => {
-                to.u8(6).text(local).text(remote).u64(*time).bytes(stanza)
+            Redo::ForwardPut { local, remote, first, time, stanza } => {
+                to.u8(if *first { 8 } else { 6 }).text(local).text(remote).u64(*time).bytes(stanza)
             }
             Redo::ForwardRemove { local, remote, up_to } => to.u8(7).text(local).text(remote).u64(*up_to),
         }
@@ -75,9 +75,10 @@ impl Redo {
                 xml: from.bytes()?.into(),
             },
             5 => Redo::Wipe { account: from.u64()? },
-            6 => Redo::ForwardPut {
+            kind @ (6 | 8) => Redo::ForwardPut {
                 local: from.text()?.into(),
                 remote: from.text()?.into(),
+                first: kind == 8,
                 time: from.u64()?,
                 stanza: from.bytes()?.into(),
             },
@@ -138,8 +139,8 @@ impl Batch<'_> {
             Redo::VcardPut { account, xml } => self.put_vcard(*account, xml),
             Redo::PrivatePut { account, ns, name, xml } => self.put_private(*account, ns, name, xml),
             Redo::Wipe { account } => self.wipe(*account),
-            Redo::ForwardPut { local, remote, time, stanza } => {
-                self.put_forward(local, remote, *time, stanza)
+            Redo::ForwardPut { local, remote, first, time, stanza } => {
+                self.put_forward(local, remote, *first, *time, stanza)
             }
             Redo::ForwardRemove { local, remote, up_to } => self.remove_forward(local, remote, *up_to),
         }

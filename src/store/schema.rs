@@ -53,7 +53,8 @@
 //! forward          pair · number u64          v · time u64 · stanza (the rest)
 //!                                             pair = length u16 · local · length u16 · remote
 //! forward_sums     pair                       v · count u32 · bytes u64    only while something waits
-//!                  nothing (0 bytes)          v · next u64                 the number that the next message of any pair gets
+//!                  nothing (0 bytes)          v · next u64                 the number that the next message of any pair gets, from 2^32:
+//!                                             there is room before it for what must be the first
 //! ```
 //!
 //! Version 1 had no `peers`, `components`, `forward` and `forward_sums`.

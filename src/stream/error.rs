@@ -167,6 +167,18 @@ impl From<xml::Error> for Error {
     }
 }
 
+/// What another has said, for a log or a terminal: what is no plain character is escaped. (Quotes are plain.)
+pub(super) struct Plain<'a>(pub &'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '\'' | '"' => write!(f, "{c}"),
+            c => write!(f, "{}", c.escape_debug()),
+        })
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.condition.name())?;
@@ -174,7 +186,7 @@ impl fmt::Display for Error {
             write!(f, " {}", host.escape_debug())?;
         }
         match (&self.text, self.app) {
-            (Some(text), _) => write!(f, " ({})", text.escape_debug()),
+            (Some(text), _) => write!(f, " ({})", Plain(text)),
             (None, Some((_, name))) => write!(f, " ({name})"),
             (None, None) => Ok(()),
         }

@@ -12,7 +12,7 @@
 //! While an [`Ask`] or a [`Need`] is open the driver feeds no frames. What a half wants sent is
 //! appended to the `out` it is given, before anything is asked.
 
-use super::error::{Condition, Error};
+use super::error::{Condition, Error, Plain};
 use super::identity::Authenticated;
 use super::sasl::{self, BindingType, Hash};
 use super::secret::Secret;
@@ -327,7 +327,7 @@ impl fmt::Display for Failure {
                 })?;
                 write!(f, " [{}]", condition.name())?;
                 match text {
-                    Some(text) => write!(f, ", it says: {}", text.escape_debug()),
+                    Some(text) => write!(f, ", it says: {}", Plain(text)),
                     None => Ok(()),
                 }
             }

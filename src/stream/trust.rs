@@ -77,6 +77,14 @@ pub struct Ladder {
     pub pin: Option<Pin>,
 }
 
+impl Ladder {
+    /// The same for whoever answers where a domain was only seen on the local network. There anybody can say that
+    /// it is any domain, so that the way to it proves nothing, and a rung that rests on the way is none (threats D4, I1).
+    pub fn of_a_hint(self) -> Ladder {
+        Ladder { lowest: self.lowest.max(Rung::Ca), ..self }
+    }
+}
+
 /// How far up the peer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trusted {
@@ -98,10 +106,28 @@ impl Trusted {
         }
     }
 
+    /// What it is known by, for a sentence.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Trusted::Pinned => "its pinned key",
+            Trusted::Ca => "its certificate",
+            Trusted::Dialback => "dialback only",
+        }
+    }
+
     /// Whether the certificate has proven the domain, so that SASL EXTERNAL may be offered and
     /// accepted (XEP-0178 §3).
     pub const fn proven(self) -> bool {
         !matches!(self, Trusted::Dialback)
+    }
+
+    /// Whether what was found a while ago stands before what would be found now: another key may be on record
+    /// since, or none (threats I6). What dialback has proven needs dialback to be good enough.
+    pub const fn stands(self, now: &Result<Trusted, Distrust>) -> bool {
+        match now {
+            Ok(now) => now.proven() || !self.proven(),
+            Err(_) => false,
+        }
     }
 }
 
@@ -158,22 +184,31 @@ impl Distrust {
     }
 }
 
+/// Whether a domain is one of the local network's: two people can compare there (RFC 6762 §3).
+pub fn is_nearby(domain: &str) -> bool {
+    domain.ends_with(".local")
+}
+
 impl fmt::Display for Distrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let domain = self.domain.as_deref().unwrap_or("DOMAIN");
         match &self.why {
             Why::KeyChanged { was, is } => write!(
                 f,
-                "pinned: the pinned key has changed: was {}, is {}; if the other side has a new key, ask its operator to \
-                 confirm it, then: stonechat peer add {domain} --pin {}",
+                "pinned: the pinned key has changed: was {}, is {}; if the people there say that they have a new one: \
+                 stonechat peer repair {domain}, then pair with it again, or take the key over by hand (peer add)",
                 pin_text(was),
                 pin_text(is),
-                pin_text(is)
             ),
             Why::KeyMissing { was } => write!(
                 f,
                 "pinned: no certificate was shown, and the key {} is pinned; the other side must show its certificate in TLS",
                 pin_text(was)
+            ),
+            Why::NotPinned { is: Some(_) } if is_nearby(domain) => write!(
+                f,
+                "pinned: only pinned keys are accepted here (--s2s-trust pinned), and none is on record; if that is {domain}: \
+                 stonechat peer pair {domain}",
             ),
             Why::NotPinned { is: Some(is) } => write!(
                 f,
@@ -286,8 +321,49 @@ mod tests {
         let why = climb(&ladder, Some(OTHER), || Ok(())).unwrap_err().of("peer.test");
         let text = why.to_string();
         assert!(text.starts_with("pinned: the pinned key has changed: was sha256:AQEB"), "{text}");
-        assert!(text.contains("stonechat peer add peer.test --pin sha256:AgIC"), "{text}");
+        assert!(
+            text.contains("stonechat peer repair peer.test") && text.contains("is sha256:AgIC"),
+            "{text}"
+        );
         assert!(climb(&ladder, None, || Ok(())).is_err(), "no key is not a way around either");
+    }
+
+    #[test]
+    fn i1_where_anybody_can_answer_the_way_proves_nothing() {
+        let none = || Err("unknown issuer".to_owned());
+        for lowest in Rung::ALL {
+            let ladder = Ladder { lowest, pin: None }.of_a_hint();
+            assert!(climb(&ladder, Some(OTHER), none).is_err(), "{lowest}");
+            assert!(climb(&ladder, None, none).is_err(), "{lowest}");
+            assert_eq!(climb(&ladder, Some(OTHER), || Ok(())).is_ok(), lowest != Rung::Pinned);
+            let pinned = Ladder { lowest, pin: Some(OURS) }.of_a_hint();
+            assert_eq!(climb(&pinned, Some(OURS), none), Ok(Trusted::Pinned));
+            assert!(climb(&pinned, Some(OTHER), || Ok(())).is_err());
+        }
+    }
+
+    #[test]
+    fn i6_what_was_found_before_the_record_changed_does_not_stand() {
+        let now = |pin, lowest, good: bool| {
+            let ca = || if good { Ok(()) } else { Err("unknown issuer".to_owned()) };
+            climb(&Ladder { lowest, pin }, Some(OURS), ca)
+        };
+        use Rung::{Ca, Dialback, Pinned};
+        for (found, pin, lowest, good, stands) in [
+            (Trusted::Pinned, Some(OURS), Pinned, false, true),
+            (Trusted::Pinned, Some(OTHER), Dialback, true, false), // another key was pinned
+            (Trusted::Pinned, None, Ca, false, false),             // forgotten
+            (Trusted::Pinned, None, Dialback, false, false),       // dialback is still to come
+            (Trusted::Pinned, None, Ca, true, true),
+            (Trusted::Ca, Some(OTHER), Ca, true, false),
+            (Trusted::Ca, Some(OURS), Ca, false, true),
+            (Trusted::Dialback, None, Dialback, false, true),
+            (Trusted::Dialback, Some(OTHER), Dialback, true, false), // pinned while the call was under way
+            (Trusted::Dialback, Some(OURS), Dialback, false, true),
+            (Trusted::Dialback, None, Ca, false, false),
+        ] {
+            assert_eq!(found.stands(&now(pin, lowest, good)), stands, "{found:?} {pin:?} {lowest} {good}");
+        }
     }
 
     #[test]
@@ -309,6 +385,8 @@ mod tests {
         for evil in ["", "a;rm -rf /", "a b", "$(x)", "ü.test"] {
             assert!(new().of(evil).to_string().contains("peer add DOMAIN --pin"), "{evil}");
         }
+        let nearby = new().of("boat.local").to_string();
+        assert!(nearby.ends_with("if that is boat.local: stonechat peer pair boat.local"), "{nearby}");
         assert!(new().of("[::1]").to_string().contains("peer add [::1] --pin"));
     }
 

@@ -222,8 +222,8 @@ impl World {
         if let Some((changes, ask, then)) = self.ring.jobs.pop_front() {
             let writes = !changes.is_empty()
                 || matches!(ask, Ask::PrivatePut { .. } | Ask::Remove { .. } | Ask::Create { .. });
-            let fails =
-                (self.ring.broken && writes) || (self.ring.unreadable && matches!(ask, Ask::Offline { .. }));
+            let fails = (self.ring.broken && writes)
+                || (self.ring.unreadable && matches!(ask, Ask::Offline { .. } | Ask::Forward { .. }));
             let answer = match fails {
                 true => Answer::Failed("no space left on the test".into()),
                 false => self.ask(changes, ask),
@@ -362,7 +362,7 @@ impl World {
             Input::Unlinked { peer, why: Unreachable { kind, text: "a test".into() } },
             &mut self.ring,
         );
-        for got in unsent {
+        for got in unsent.into_iter().rev() {
             let mut scan = Scan::new();
             let text = scan.element(got.0.as_bytes(), &Scope::default(), &Caps::judged_before()).unwrap();
             let stanza = Stanza::new(text, &scan).unwrap();
@@ -375,6 +375,11 @@ impl World {
             then(&mut self.hub, &mut self.ring, false);
         }
         self.settle();
+    }
+
+    /// A peer that was too slow has taken all that waited for it.
+    pub fn drained(&mut self, peer: SessionId) {
+        self.tell(Input::Drained { session: peer });
     }
 
     /// A stanza comes from a peer.

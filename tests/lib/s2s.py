@@ -172,7 +172,7 @@ class Neighbour:
 
     def link(self, hub, me=None, secure=True, cert=True, **kw):
         """A stream to a hub: TLS is done, nothing is proven."""
-        link = Link(hub.where("s2s"), me or self.domain, hub.domain, cert=self.cert if cert is True else cert, **kw)
+        link = Link(hub.where("s2s"), self.domain if me is None else me, hub.domain, cert=self.cert if cert is True else cert, **kw)
         return link.secure() if secure else link
 
     def proven(self, hub, **kw):

@@ -100,6 +100,121 @@ fn what_a_lost_link_has_not_taken_is_on_disk_before_anything_is_acknowledged() {
 }
 
 #[test]
+fn an_answer_waits_for_what_is_parked_too() {
+    let (mut w, alice, far) = linked();
+    (w.ring.stalled, w.held) = (true, true);
+    w.send(alice, &message(1));
+    w.send(alice, "<message to='bob@hub.test' type='chat'><body>x</body></message>");
+    w.send(alice, "<iq type='get' id='p' to='hub.test'><ping xmlns='urn:xmpp:ping'/></iq>");
+    w.unlink(far, Lost::Timeout);
+    while w.got(alice).is_empty() {
+        assert!(w.turn(), "no answer");
+    }
+    assert_eq!((queued(&w), w.loaded("bob").offline.0), (1, 1));
+}
+
+#[test]
+fn answers_that_wait_for_a_peer_are_counted() {
+    let (mut w, alice, _) = linked();
+    w.ring.stalled = true;
+    w.send(alice, &message(1));
+    assert!(!w.hub.congested(alice));
+    for _ in 0..w.hub.limits.jobs_per_session {
+        w.send(alice, "<iq type='get' id='p' to='hub.test'><ping xmlns='urn:xmpp:ping'/></iq>");
+    }
+    assert!(w.hub.congested(alice));
+    w.ring.stalled = false;
+    w.settle();
+    assert!(!w.hub.congested(alice));
+}
+
+#[test]
+fn what_a_full_outbox_holds_comes_before_what_did_not_fit() {
+    let (mut w, alice, far) = linked();
+    w.ring.stalled = true;
+    w.send(alice, &message(1));
+    w.send(alice, &message(2));
+    w.ring.full.insert(far);
+    w.send(alice, &message(3));
+    w.send(alice, &message(4));
+    w.ring.full.clear();
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(5));
+    assert_eq!(queued(&w), 5);
+    w.ring.stalled = false;
+    w.link(far);
+    let bodies: Vec<_> = w.got(far).iter().filter_map(|g| g.body()).collect();
+    assert_eq!(bodies, ["1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn who_takes_nothing_is_not_read_for_again_and_again() {
+    let (mut w, alice, far) = linked();
+    w.ring.full.insert(far);
+    w.send(alice, &message(1));
+    w.held = true;
+    w.send(alice, &message(2));
+    let mut turns = 0;
+    while w.turn() {
+        turns += 1;
+    }
+    assert_eq!(turns, 1, "to write it");
+    w.ring.full.clear();
+    w.held = false;
+    w.drained(far);
+    assert_eq!(w.got(far).len(), 2);
+}
+
+#[test]
+fn a_link_that_comes_and_goes_while_the_disk_is_slow() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    for n in 0..3 {
+        w.send(alice, &message(n));
+    }
+    w.held = true;
+    w.link(far);
+    w.unlink(far, Lost::Timeout);
+    w.link(far);
+    w.release();
+    assert_eq!(w.got(far).len(), 3, "once each");
+    assert_eq!((queued(&w), w.hub.peer_at(far).unwrap().queued), (0, (0, 0)));
+}
+
+#[test]
+fn what_goes_back_is_not_delivered_as_well() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(1));
+    w.pass(8 * 86_400);
+    w.send(alice, &message(2));
+    w.held = true;
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.link(far);
+    w.release();
+    assert_eq!(w.one(alice).attr("id").unwrap(), "m1");
+    assert_eq!(w.one(far).attr("id").unwrap(), "m2");
+    assert_eq!((queued(&w), w.hub.peer_at(far).unwrap().queued), (0, (0, 0)));
+}
+
+#[test]
+fn what_cannot_be_read_now_still_comes_first() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(1));
+    w.ring.unreadable = true;
+    w.link(far);
+    w.ring.unreadable = false;
+    w.send(alice, &message(2));
+    let ids: Vec<_> = w.got(far).iter().map(|g| g.attr("id").unwrap()).collect();
+    assert_eq!(ids, ["m1", "m2"]);
+}
+
+#[test]
 fn messages_for_a_peer_that_is_away_come_in_order_when_it_is_back() {
     let (mut w, alice, far) = linked();
     w.ring.stalled = true;
@@ -238,6 +353,40 @@ fn d9_random_domains_push_each_other_out() {
     assert!(w.hub.all_peers().count() <= 20);
 }
 
+/// Presence of strangers takes no room, and no place in the table from others.
+#[test]
+fn d9_d13_presence_that_nobody_here_sees_is_not_remembered() {
+    let mut w = World::with(&["alice"], |l| (l.peers, l.peer_presences) = (20, 100));
+    w.put_item("alice", contact(Subscription::Both));
+    let alice = w.login("alice", "a");
+    for n in 0..100 {
+        let peer = w.peer(&format!("d{n}.test"));
+        for to in ["alice@hub.test", "nobody@hub.test", "hub.test"] {
+            w.remote(peer, &format!("<presence from='x@d{n}.test/r' to='{to}'/>"));
+        }
+    }
+    assert!(w.hub.all_peers().count() <= 20);
+    // What is seen is remembered by its size: 100 of a usual one.
+    let far = w.peer("far.test");
+    w.link(far);
+    w.drop_all();
+    for n in 0..100 {
+        let resource = format!("{n}{}", "r".repeat(630));
+        w.remote(far, &format!("<presence from='{CAROL}/{resource}' to='alice@hub.test'/>"));
+    }
+    w.remote(
+        far,
+        &format!("<presence from='{CAROL}/0{}' to='alice@hub.test' type='unavailable'/>", "r".repeat(630)),
+    );
+    w.remote(far, &format!("<presence from='{CAROL}/short' to='alice@hub.test'/>"));
+    w.drop_all();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    let gone = short(&w.got(alice));
+    assert!((5..=11).contains(&gone.len()), "{}", gone.len());
+    assert!(gone.contains(&format!("presence {CAROL}/short unavailable")));
+}
+
 #[test]
 fn what_has_waited_too_long_goes_back_to_its_sender() {
     let (mut w, alice, far) = linked();
@@ -254,6 +403,45 @@ fn what_has_waited_too_long_goes_back_to_its_sender() {
     assert!(back.is_error("remote-server-timeout"));
     assert_eq!((back.attr("id").unwrap(), back.from()), ("m1".into(), CAROL.into()));
     assert_eq!(queued(&w), 1);
+}
+
+#[test]
+fn a9_a_message_over_which_the_link_is_lost_again_and_again_goes_back() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    for n in 0..5 {
+        w.send(alice, &message(n));
+    }
+    // The peer breaks off at the third.
+    let (mut arrived, mut links) = (Vec::new(), 0);
+    while arrived.len() < 4 {
+        links += 1;
+        assert!(links < 20, "{arrived:?}");
+        w.ring.stalled = true;
+        w.link(far);
+        while let Some(first) = w.peek(far).first().map(|got| got.body().unwrap()) {
+            // A batch with it in it is lost as a whole, for all that we know.
+            if w.peek(far).iter().any(|got| got.body().unwrap() == "2") {
+                w.unlink(far, Lost::Timeout);
+                w.unlink(far, Lost::Timeout);
+                break;
+            }
+            arrived.push(first);
+            w.got(far);
+            w.ring.stalled = false;
+            w.turn();
+            w.ring.stalled = true;
+            w.settle();
+        }
+    }
+    assert_eq!(arrived, ["0", "1", "3", "4"]);
+    let back = w.one(alice);
+    assert!(back.is_error("undefined-condition"));
+    assert_eq!((back.attr("id").unwrap(), back.from()), ("m2".into(), CAROL.into()));
+    w.ring.stalled = false;
+    w.settle();
+    assert_eq!(queued(&w), 0);
 }
 
 #[test]
@@ -289,6 +477,29 @@ fn what_comes_again_is_dropped_also_after_a_restart() {
     w.send(bob, "<presence/>");
     let bodies: Vec<_> = w.got(bob).iter().filter_map(|g| g.body()).collect();
     assert_eq!(bodies, ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn only_what_may_be_of_before_the_start_is_looked_for_on_disk() {
+    let (mut w, _, far) = linked();
+    let late = "<delay xmlns='urn:xmpp:delay' from='far.test' stamp='2026-01-01T00:00:00Z'/>";
+    let say = |n: usize| {
+        format!(
+            "<message from='{CAROL}/r' to='alice@hub.test'><body>x</body><stanza-id xmlns='urn:xmpp:sid:0' by='far.test' id='i{n}'/>{late}</message>"
+        )
+    };
+    let turns = |w: &mut World, n: usize| {
+        w.held = true;
+        w.remote(far, &say(n));
+        std::iter::from_fn(|| w.turn().then_some(())).count()
+    };
+    assert_eq!(turns(&mut w, 0), 1);
+    w.held = false;
+    for n in 1..stonechat::hub::limits::fixed::RECENT {
+        w.remote(far, &say(n));
+        w.drop_all();
+    }
+    assert_eq!(turns(&mut w, 1_000_000), 0, "nobody could bear that for ever");
 }
 
 #[test]
@@ -394,6 +605,54 @@ fn contacts_of_a_lost_peer_are_gone_and_come_back_by_themselves() {
 }
 
 #[test]
+fn presence_that_a_closed_link_has_not_taken_is_made_up_for() {
+    let mut w = World::new(&["alice"]);
+    w.put_item("alice", contact(Subscription::Both));
+    let far = w.peer("far.test");
+    let alice = w.login("alice", "a");
+    w.link(far);
+    w.drop_all();
+    w.ring.dials.clear();
+    w.send(alice, "<presence><show>away</show></presence>");
+    w.unlink(far, Lost::Closed);
+    assert_eq!(w.ring.dials, [(far, 0)]);
+    w.link(far);
+    assert!(w.got(far).iter().any(|g| g.0.contains("<show>away</show>")));
+}
+
+#[test]
+fn xep0191_nothing_goes_to_a_blocked_contact_when_its_server_is_back() {
+    let mut w = World::new(&["alice"]);
+    w.put_item("alice", Item { ask: true, ..contact(Subscription::From) });
+    w.put_item("alice", Item { jid: "dave@far.test".into(), ..contact(Subscription::Both) });
+    let far = w.peer("far.test");
+    let alice = w.login("alice", "a");
+    w.link(far);
+    for who in [CAROL, "dave@far.test"] {
+        w.iq(alice, "set", "", &format!("<block xmlns='urn:xmpp:blocking'><item jid='{who}'/></block>"));
+    }
+    w.drop_all();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.link(far);
+    w.nothing(far);
+    let other = w.bound("alice", "b");
+    w.send(other, "<presence/>");
+    w.nothing(far);
+}
+
+#[test]
+fn d9_presence_that_nobody_asked_for_keeps_no_peer() {
+    let mut w = World::with(&["alice"], |l| l.peers = 1);
+    let far = w.peer("far.test");
+    w.login("alice", "a");
+    for to in ["alice@hub.test", "alice@hub.test/a", "nobody@hub.test", "hub.test"] {
+        w.remote(far, &format!("<presence from='eve@far.test/r' to='{to}'/>"));
+    }
+    assert!(w.hub.peer("hub.test", "other.test").is_some());
+}
+
+#[test]
 fn d7_a_peer_is_no_way_to_a_third_domain() {
     let (mut w, _, far) = linked();
     let third = w.peer("third.test");
@@ -401,6 +660,17 @@ fn d7_a_peer_is_no_way_to_a_third_domain() {
     w.remote(far, &format!("<message from='{CAROL}' to='x@third.test' id='m'><body>hi</body></message>"));
     w.nothing(third);
     assert!(w.one(far).is_error("remote-server-not-found"));
+}
+
+#[test]
+fn rfc6120_s8_3_3_8_an_address_of_ours_that_is_none() {
+    let (mut w, _, far) = linked();
+    w.remote(far, "<message from='carol@far.test/r' to='a b@hub.test' id='m'><body>hi</body></message>");
+    let got = w.one(far);
+    assert!(got.is_error("jid-malformed"));
+    assert_eq!((got.from(), got.attr("to").unwrap()), ("hub.test".into(), "carol@far.test/r".into()));
+    w.remote(far, "<message type='error' from='carol@far.test/r' to='a b@hub.test' id='m'/>");
+    w.nothing(far);
 }
 
 #[test]
@@ -502,4 +772,22 @@ fn xep0114_a_component_reaches_other_domains_where_that_is_allowed() {
     // And they reach it.
     w.remote(pair, &format!("<message from='{CAROL}/r' to='x@irc.hub.test'><body>hi</body></message>"));
     assert_eq!(w.one(irc).body().unwrap(), "hi");
+}
+
+#[test]
+fn xep0114_what_a_component_did_not_take_is_answered_in_its_own_name() {
+    let (mut w, _, far) = linked();
+    w.hub.set_component("irc.hub.test", true);
+    let irc = w.hub.find_peer("hub.test", "irc.hub.test").unwrap();
+    w.link(irc);
+    let pair = w.hub.peer("irc.hub.test", "far.test").unwrap();
+    w.link(pair);
+    w.ring.stalled = true;
+    w.remote(
+        pair,
+        &format!("<iq type='get' id='q' from='{CAROL}/r' to='x@irc.hub.test'><x xmlns='y'/></iq>"),
+    );
+    w.unlink(irc, Lost::Closed);
+    w.nothing(far);
+    assert_eq!(w.one(pair).from(), "x@irc.hub.test");
 }

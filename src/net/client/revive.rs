@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 /// The first pause between two attempts; each is twice as long as the one before.
 const FIRST: Duration = Duration::from_millis(250);
+/// So many attempts share the time that a login has.
+const ATTEMPTS: u32 = 3;
+/// The shortest time for one.
+const SHORTEST: Duration = Duration::from_secs(5);
 /// The longest.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -28,7 +32,9 @@ impl Revival {
             hold.max.map_or(options.timeout, |max| options.timeout.min(Duration::from_secs(max.into())));
         // Where the server wants to be found again, unless the user has said where (§5).
         let there = hold.location.as_deref().and_then(elsewhere).filter(|_| options.host.is_none());
-        let options = options.clone();
+        let mut options = options.clone();
+        // One attempt that hangs leaves time for others.
+        options.timeout = (options.timeout / ATTEMPTS).max(SHORTEST).min(options.timeout);
         let there = there.map(|(host, port)| Options { host: Some(host), port, ..options.clone() });
         Revival { way: Box::pin(again(options, there, goal, patience)), why }
     }

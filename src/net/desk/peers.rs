@@ -81,6 +81,11 @@ impl Desk {
         let before = self.record(&domain).await?;
         let was = before.as_ref().and_then(|record| record.pin);
         let known = before.is_some();
+        if !known && pin.is_none() && address.is_empty() {
+            return Err(format!(
+                "what is to be noted of {domain}: --pin with its key, --address with where it is, or both? Who is in the DNS, or nearby, needs neither"
+            ));
+        }
         let mut record = before.unwrap_or_else(|| PeerRecord {
             domain: domain.clone(),
             source: PeerSource::Said,
@@ -96,6 +101,15 @@ impl Desk {
         }
         self.settle(record).await?;
         let mut text = format!("{} {domain}", if known { "changed" } else { "added" });
+        if let Desk::Hub(shared) = self {
+            text.push_str(shared.with_hub(|hub, _| {
+                match (hub.peers.federation, hub.peers.permits(&domain)) {
+                    (false, _) => "; but this hub runs with --no-s2s",
+                    (true, false) => "; but --peer-allow or --peer-deny of this hub keeps it out",
+                    (true, true) => "",
+                }
+            }));
+        }
         match (was, pin) {
             (Some(was), Some(pin)) if was != pin => {
                 text.push_str(&format!("; the new key takes the place of {}", cert::pin_text(&was)));
@@ -129,7 +143,7 @@ impl Desk {
             return Err(format!("nothing is kept of {domain}; stonechat peer list shows the others"));
         };
         let Some(pin) = record.pin else {
-            return Err(format!("no key of {domain} is pinned"));
+            return Err(format!("no key of {domain} is pinned; stonechat peer pair {domain} may begin"));
         };
         self.settle(PeerRecord { pin: None, ..record }).await?;
         Ok(format!(
@@ -174,7 +188,7 @@ impl Desk {
         let record = self.record(domain).await?;
         match record.as_ref().and_then(|record| record.pin) {
             Some(pin) => Err(format!(
-                "the key of {domain} is known, it is {}; if it has another now, stonechat peer repair {domain} comes first",
+                "the key of {domain} is known, it is {}; if it has another now, or has to compare once more, stonechat peer repair {domain} comes first",
                 cert::pin_text(&pin)
             )),
             None => Ok(record),
@@ -236,12 +250,18 @@ impl Desk {
             peers::component_changed(shared, &domain);
         }
         let verb = if known { "new secret for" } else { "added" };
-        Ok(match made {
-            Some(made) => format!("{made}\n{verb} {domain}"),
-            None if secret.len() < SHORT => {
-                format!("\n{verb} {domain}; its secret is short and may be guessed")
+        let deaf = match self {
+            Desk::Hub(shared) if !shared.peers.borrow().listens => {
+                "; this hub listens for no components yet: stonechat serve --component 127.0.0.1:5347"
             }
-            None => format!("\n{verb} {domain}"),
+            _ => "",
+        };
+        Ok(match made {
+            Some(made) => format!("{made}\n{verb} {domain}{deaf}"),
+            None if secret.len() < SHORT => {
+                format!("\n{verb} {domain}; its secret is short and may be guessed{deaf}")
+            }
+            None => format!("\n{verb} {domain}{deaf}"),
         })
     }
 
@@ -322,6 +342,7 @@ mod tests {
         let desk = Alone::new("peer");
         let (one, two) = (cert::pin_text(&[1; 32]), cert::pin_text(&[2; 32]));
         assert_eq!(desk.order(&["peer", "list"]).unwrap(), "");
+        desk.refuses(&["peer", "add", "boat.local", "", ""], "--pin with its key");
         assert_eq!(desk.order(&["peer", "add", "Boat.local", "", &one]).unwrap(), "added boat.local");
         assert_eq!(
             desk.order(&["peer", "add", "boat.local", "10.0.0.7:5269", ""]).unwrap(),
@@ -337,7 +358,7 @@ mod tests {
         desk.refuses(&["peer", "repair", "cove.local"], "nothing is kept of cove.local");
         let (local, remote, stanza) =
             ("pi.local".into(), "boat.local".into(), b"<message/>".as_slice().into());
-        let wait = Change::ForwardPut { local, remote, time: 1, stanza };
+        let wait = Change::ForwardPut { local, remote, first: false, time: 1, stanza };
         smol::block_on(desk.0.write(wait)).unwrap();
         assert_eq!((desk.field(6), desk.field(7)), (vec!["1".into()], vec!["10".into()]));
         assert!(desk.order(&["status"]).unwrap().contains("\nforward_messages\t1\ncomponents\t0\n"));
@@ -358,7 +379,7 @@ mod tests {
         desk.refuses(&["peer", "accept", "boat.local", "1234"], "needs a running hub");
         desk.order(&["component", "add", "irc.pi.local", ""]).unwrap();
         desk.refuses(&["peer", "add", "irc.pi.local", "", ""], "is a component");
-        desk.order(&["peer", "add", "boat.local", "", ""]).unwrap();
+        desk.order(&["peer", "add", "boat.local", "10.0.0.7:5269", ""]).unwrap();
         desk.refuses(&["component", "add", "boat.local", ""], "is a peer");
         desk.refuses(&["component", "add", "pi.local", ""], "this hub itself");
         desk.refuses(&["component", "add", "irc.pi.local", "two\nlines"], "one line");

@@ -196,8 +196,8 @@ impl Mdns {
         if now >= self.query_at {
             self.query(now, seen, &mut out);
         }
-        for pin in seen.take_twins() {
-            let pin = pin.map_or("none".to_owned(), |pin| cert::pin_text(&pin));
+        if let Some(pin) = seen.take_twin(now) {
+            let pin = cert::pin_text(&pin);
             log::warn!(
                 "another hub on this network says that it is {}, too (with the key {pin}): people may reach it instead; one of the two needs another --domain",
                 self.config.domain

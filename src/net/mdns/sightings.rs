@@ -26,6 +26,8 @@ const MAX_ASKED: u8 = 3;
 const MAX_TTL: u32 = 86_400;
 /// One that changes all the time is news only so often.
 const NEWS: Duration = Duration::from_secs(5);
+/// Between two warnings of another that says it is us.
+const TWINS: Duration = Duration::from_secs(3600);
 /// The port of those that are found by their name alone.
 const PORT: u16 = 5269;
 
@@ -91,8 +93,9 @@ pub struct Sightings {
     waker: Option<Waker>,
     /// There is somebody who listens to the network.
     listens: bool,
-    /// Others that say they are us, with their keys.
-    twins: Vec<Option<Pin>>,
+    /// Another that says it is us, with its key; and when one was told of.
+    twin: Option<Pin>,
+    twin_told: Option<Instant>,
 }
 
 impl Sightings {
@@ -108,7 +111,8 @@ impl Sightings {
             wanted: Vec::new(),
             waker: None,
             listens: false,
-            twins: Vec::new(),
+            twin: None,
+            twin_told: None,
         }
     }
 
@@ -251,9 +255,15 @@ impl Sightings {
         wanted
     }
 
-    /// Others that say they are us, since this was asked last.
-    pub(super) fn take_twins(&mut self) -> Vec<Option<Pin>> {
-        std::mem::take(&mut self.twins)
+    /// Another that says it is us, if it is time to tell of one: whoever says so says it with each announcement, and
+    /// with another key each time if he likes (threats I6, J7).
+    pub(super) fn take_twin(&mut self, now: Instant) -> Option<Pin> {
+        let twin = self.twin.take()?;
+        if self.twin_told.is_some_and(|told| now.saturating_duration_since(told) < TWINS) {
+            return None;
+        }
+        self.twin_told = Some(now);
+        Some(twin)
     }
 
     /// Hears a response. `ours` is the label that our own instance goes by.
@@ -318,11 +328,11 @@ impl Sightings {
 
     /// What says that it is us is not somebody else: either we hear ourselves, or it lies, or it is a twin.
     fn drop_own(&mut self) {
-        let Sightings { instances, twins, own, own_pin, .. } = self;
+        let Sightings { instances, twin, own, own_pin, .. } = self;
         instances.retain(|i| {
             let is_own = i.domain.as_ref() == Some(own);
-            if is_own && i.pin.is_some_and(|pin| pin != *own_pin) && twins.len() < MAX_FROM_ONE {
-                twins.push(i.pin);
+            if is_own && let Some(pin) = i.pin.filter(|pin| pin != own_pin) {
+                *twin = Some(pin);
             }
             !is_own
         });

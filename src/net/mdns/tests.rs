@@ -429,7 +429,16 @@ fn a_false_friend_is_one_more_candidate_and_no_more() {
         _ => r.name = Name::of("z.local"),
     });
     node.mdns.handle(lan.now, &response(&message.answers), pi(66, PORT), &mut node.sightings);
-    assert_eq!(node.sightings.take_twins(), [Some([9; 32])]);
+    assert_eq!(node.sightings.take_twin(lan.now), Some([9; 32]));
+    for n in 0..600 {
+        // ... once in an hour, however often it says so.
+        let now = lan.now + n * 5000 * MS;
+        node.mdns.handle(now, &response(&message.answers), pi(66, PORT), &mut node.sightings);
+        assert_eq!(node.sightings.take_twin(now), None, "{n}");
+    }
+    let later = lan.now + 3600 * 1000 * MS;
+    node.mdns.handle(later, &response(&message.answers), pi(66, PORT), &mut node.sightings);
+    assert_eq!(node.sightings.take_twin(later), Some([9; 32]));
     assert_eq!(node.sightings.list().len(), 1);
     // Addresses that nobody should dial are not taken (threat D10).
     for ip in [[127, 0, 0, 1], [224, 0, 0, 251], [0, 0, 0, 0], [255, 255, 255, 255]] {

@@ -107,8 +107,12 @@ impl Shared {
     // ---- peers --------------------------------------------------------------------------------
 
     /// A stream to a peer is ready: `first` goes out on it, then what has waited, to be acknowledged if the
-    /// stream is managed (XEP-0198); the hub is told. False: there is another already.
+    /// stream is managed (XEP-0198); the hub is told. False: there is another already, or the peer is forgotten.
     pub fn attach(self: &Rc<Self>, peer: SessionId, conn: &Rc<Conn>, first: &[u8], managed: bool) -> bool {
+        // Its place may be another's by now, with an outbox that holds something.
+        if self.hub.borrow().peer_at(peer).is_none() {
+            return false;
+        }
         {
             let mut ring = self.ring.borrow_mut();
             let Some(outbox) = ring.peer(peer) else { return false };
@@ -143,7 +147,18 @@ impl Shared {
         }
         let conn = outbox.conn.clone();
         let (returned, waiting) = outbox.give_up();
-        self.each_of(&returned, |stanza| self.hear(Input::Returned { peer, stanza }));
+        let mut stanzas = Vec::new();
+        each_stanza(&returned, |stanza| {
+            stanzas.push(stanza.len());
+            true
+        });
+        let mut end = stanzas.iter().sum();
+        for length in stanzas.into_iter().rev() {
+            let start = end - length;
+            let stanza = returned.get(start..end).unwrap_or_default();
+            self.each_of(stanza, |stanza| self.hear(Input::Returned { peer, stanza }));
+            end = start;
+        }
         for then in waiting {
             self.with_hub(|hub, mouth| then(hub, mouth, false));
         }

@@ -2,9 +2,10 @@
 
 use super::drive::Stream;
 use super::half::{Half, Over, lost};
-use super::{S2s, jittered, note, permits};
+use super::{S2s, jittered, news, note, permits};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{Lost, SessionId, Unreachable};
+use crate::hub::throttle::network;
 use crate::jid::Domain;
 use crate::net::dns::{Candidate, Policy, Unfound, dialable, own_addresses};
 use crate::net::listen;
@@ -15,14 +16,18 @@ use crate::net::reactor::Socket;
 use crate::net::ring::Shared;
 use crate::stream::peer::{Callback, Failure, Initiating, Task, Verdict, Wanted};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// To be connected to one address.
 const CONNECT: Duration = Duration::from_secs(8);
+/// The same on a network of one's own, where people wait to see who is gone.
+const CONNECT_NEAR: Duration = Duration::from_secs(3);
 /// From there to a stream that is ready; the other side may have to call us back.
 const NEGOTIATE: Duration = Duration::from_secs(30);
+/// All addresses of a domain, one after the other: others wait for their turn.
+const REACH: Duration = Duration::from_secs(90);
 /// One key, looked up, asked about and answered.
 const CALL: Duration = Duration::from_secs(25);
 /// One pairing, which takes two ways there and back.
@@ -105,13 +110,26 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
         Some((Domain::parse(&peer.local).ok()?, Domain::parse(&peer.remote).ok()?))
     });
     let Some((local, remote)) = pair else { return };
-    let permit = s2s.dialling.acquire().await;
+    // What waits in the store may be older than the operator's word.
+    if !permits(shared, remote.as_str()) {
+        drop(running);
+        let text = "the operator of this hub does not want it to reach that domain".into();
+        drop(shared.unlink(peer, Unreachable { kind: Lost::NotFound, text }));
+        return;
+    }
+    // Whom a person has written down does not wait behind those whom anybody has made up.
+    let known = shared.peers.borrow().known(remote.as_str()).is_some();
+    let permit = if known { None } else { Some(s2s.dialling.acquire().await) };
     if s2s.stopping.get() {
         return;
     }
     note(shared, &remote, Link::Dialling, None, None, None);
     let wanted = Wanted { local, remote, task: Task::Link { bidi: true } };
-    let made = reach(shared, s2s, &wanted, NEGOTIATE).await;
+    let late = async {
+        shared.reactor.after(REACH).await;
+        Err(NoWay::new(Lost::Timeout, "its servers take too long"))
+    };
+    let made = smol::future::or(reach(shared, s2s, &wanted, NEGOTIATE), late).await;
     drop(permit);
     drop(running);
     match made {
@@ -122,8 +140,8 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
         // It has come to us meanwhile, and that is as good.
         Err(why) if shared.is_linked(peer) => log::debug!("{}: no link of ours: {}", wanted.remote, why.text),
         Err(why) => {
-            log::info!("{}: no link: {}", wanted.remote, why.text);
             let error = Some(why.text.to_string());
+            log::log!(news(shared, &wanted.remote, &why.text), "{}: no link: {}", wanted.remote, why.text);
             note(shared, &wanted.remote, Link::Waiting, None, None, error);
             shared.unlink(peer, Unreachable { kind: why.kind, text: why.text.into() });
         }
@@ -153,9 +171,10 @@ async fn reach(
     wanted: &Wanted,
     patience: Duration,
 ) -> Result<Stream, NoWay> {
-    let places = places(shared, s2s, &wanted.remote).await?;
+    let places = some(places(shared, s2s, &wanted.remote).await?);
     let mut worst = NoWay::new(Lost::Timeout, "nobody answers at its addresses");
-    for place in places.into_iter().take(fixed::PEER_ADDRESSES) {
+    let mut hint = true;
+    for place in places {
         // A pairing is no link.
         if wanted.task != Task::Pair {
             note(shared, &wanted.remote, Link::Dialling, Some(place.found), None, None);
@@ -164,9 +183,11 @@ async fn reach(
             Ok(stream) => return Ok(stream),
             Err((why, last)) => {
                 log::debug!("{} at {}: {}", wanted.remote, place.addr, why.text);
-                // What somebody has said tells more than that nobody was there.
-                if why.connected || !worst.connected {
-                    worst = why;
+                // What somebody has said tells more than that nobody was there; and what was found elsewhere more
+                // than anything that somebody on the local network says, who may be anybody (threats I1, I2).
+                let hinted = place.found == Found::Mdns;
+                if (hint && !hinted) || (hint == hinted && (why.connected || !worst.connected)) {
+                    (worst, hint) = (why, hinted);
                 }
                 if last {
                     break;
@@ -175,6 +196,14 @@ async fn reach(
         }
     }
     Err(worst)
+}
+
+/// As many addresses as are tried. Those that were only seen leave half of the room to the others: whoever answers for
+/// a domain on the local network keeps nobody from where it really is (threats I1).
+fn some(places: Vec<Place>) -> Vec<Place> {
+    let (seen, others): (Vec<Place>, Vec<Place>) = places.into_iter().partition(|p| p.found == Found::Mdns);
+    let room = fixed::PEER_ADDRESSES.saturating_sub(others.len().min(fixed::PEER_ADDRESSES / 2));
+    seen.into_iter().take(room).chain(others).take(fixed::PEER_ADDRESSES).collect()
 }
 
 /// One address. With the failure: whether there is no sense in trying others.
@@ -186,8 +215,9 @@ async fn attempt(
     patience: Duration,
 ) -> Result<Stream, (NoWay, bool)> {
     let connecting = async { Socket::connect(&shared.reactor, place.addr).await };
+    let near = place.found == Found::Mdns || local(place.addr.ip());
     let late = async {
-        shared.reactor.after(CONNECT).await;
+        shared.reactor.after(if near { CONNECT_NEAR } else { CONNECT }).await;
         Err(std::io::ErrorKind::TimedOut.into())
     };
     let io = match smol::future::or(connecting, late).await {
@@ -203,6 +233,7 @@ async fn attempt(
     };
     let half = Half::Out(Box::new(Initiating::new(settings, wanted.clone())));
     let mut stream = Stream::new(shared, s2s, Conn::new(io, place.addr), half, None);
+    stream.found(place.found);
     stream.within(patience);
     let mut done = match place.direct {
         true => stream.handshake().await,
@@ -227,14 +258,16 @@ async fn attempt(
     let on_record = shared.peers.borrow().known(wanted.remote.as_str()).is_some();
     let (mut no_way, last) = match &over {
         Over::Failed(failure) => {
-            // Another address may be another machine, with another certificate.
-            let last = !matches!(
-                failure,
-                Failure::Distrust(_)
-                    | Failure::StarttlsNotOffered
-                    | Failure::Protocol(_)
-                    | Failure::Stream(_)
-            );
+            // Another address may be another machine, with another certificate. Where it was only seen, that may be
+            // anybody, whatever he says.
+            let last = place.found != Found::Mdns
+                && !matches!(
+                    failure,
+                    Failure::Distrust(_)
+                        | Failure::StarttlsNotOffered
+                        | Failure::Protocol(_)
+                        | Failure::Stream(_)
+                );
             (NoWay::new(lost(failure, on_record), failure), last)
         }
         Over::Answer(verdict) => {
@@ -252,6 +285,14 @@ async fn attempt(
     Err((no_way, last))
 }
 
+/// Whether an address is one of the machine's own networks (RFC 1918, RFC 3927, RFC 4193, RFC 4291).
+fn local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
+}
+
 fn plain(why: &std::io::Error) -> String {
     match why.kind() {
         std::io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
@@ -263,23 +304,17 @@ fn plain(why: &std::io::Error) -> String {
     }
 }
 
-/// Asks the server of a domain whether a key is its own (XEP-0220 §2.1.2), on a connection of its own.
-pub(super) async fn call_back(shared: &Rc<Shared>, call: &Callback) -> Verdict {
+/// Asks the server of a domain whether a key is its own (XEP-0220 §2.1.2), on a connection of its own. `for_whom` has
+/// shown it.
+pub(super) async fn call_back(shared: &Rc<Shared>, call: &Callback, for_whom: IpAddr) -> Verdict {
     let Some(s2s) = shared.s2s.get().cloned() else { return Verdict::NotFound };
-    if s2s.calls.get() >= fixed::PEER_CALLS || s2s.stopping.get() {
+    if s2s.stopping.get() {
         return Verdict::Timeout;
     }
     if !permits(shared, call.remote.as_str()) {
         return Verdict::NotFound;
     }
-    struct Calling(Rc<S2s>);
-    impl Drop for Calling {
-        fn drop(&mut self) {
-            self.0.calls.set(self.0.calls.get().saturating_sub(1));
-        }
-    }
-    s2s.calls.set(s2s.calls.get() + 1);
-    let _calling = Calling(s2s.clone());
+    let Some(_calling) = Calling::begin(&s2s, for_whom) else { return Verdict::Timeout };
     let task = Task::Verify { id: call.id.clone(), key: call.key.clone() };
     let wanted = Wanted { local: call.local.clone(), remote: call.remote.clone(), task };
     let asking = async { reach(shared, &s2s, &wanted, CALL).await.err() };
@@ -295,6 +330,36 @@ pub(super) async fn call_back(shared: &Rc<Shared>, call: &Callback) -> Verdict {
     }
 }
 
+/// One call-back among those under way. A stranger decides whom we call, and how long that takes, so that he gets a
+/// share of them and not all (threats D13).
+struct Calling(Rc<S2s>, IpAddr);
+
+impl Calling {
+    fn begin(s2s: &Rc<S2s>, for_whom: IpAddr) -> Option<Calling> {
+        let for_whom = network(for_whom);
+        let mut calls = s2s.calls.borrow_mut();
+        if calls.values().sum::<usize>() >= fixed::PEER_CALLS {
+            return None;
+        }
+        let his = calls.entry(for_whom).or_default();
+        if *his >= fixed::CALLS_PER_ADDRESS {
+            return None;
+        }
+        *his = his.saturating_add(1);
+        Some(Calling(s2s.clone(), for_whom))
+    }
+}
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        let mut calls = self.0.calls.borrow_mut();
+        if let Some(his) = calls.get_mut(&self.1) {
+            *his = his.saturating_sub(1);
+        }
+        calls.retain(|_, count| *count > 0);
+    }
+}
+
 /// Once through a pairing with whoever is at the addresses of a domain; how it went is in [`Shared::pairing`].
 pub async fn pair(shared: &Rc<Shared>, remote: &Domain) {
     let Some(s2s) = shared.s2s.get().cloned() else { return };
@@ -307,6 +372,7 @@ pub async fn pair(shared: &Rc<Shared>, remote: &Domain) {
 }
 
 /// An address to try.
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Place {
     addr: SocketAddr,
     direct: bool,
@@ -350,7 +416,9 @@ async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<V
         // A name of the local network is not there today, and may be tomorrow.
         Err(why) if remote.as_str().ends_with(".local") => {
             log::debug!("{remote}: {why}");
-            let text = "it is not to be seen on the local network; give its address: stonechat peer add DOMAIN --address HOST:PORT";
+            let text = format!(
+                "it is not to be seen on the local network; is it there? If mDNS does not reach it: stonechat peer add {remote} --address HOST:PORT"
+            );
             return Err(NoWay::new(Lost::Timeout, text));
         }
         Err(why) => {
@@ -389,5 +457,28 @@ async fn said(s2s: &S2s, address: &str, found: Found) -> Result<Vec<Place>, NoWa
             Ok(ips.into_iter().map(place).collect())
         }
         Err(why) => Err(NoWay::new(Lost::Timeout, format!("{host}: {why}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(n: u16, found: Found) -> Place {
+        Place { addr: SocketAddr::from(([192, 0, 2, 1], n)), direct: false, found }
+    }
+
+    #[test]
+    fn i1_who_answers_for_a_domain_leaves_room_for_where_it_is() {
+        let seen = || (1..=16).map(|n| at(n, Found::Mdns));
+        let dns = |many| (1..=many).map(|n| at(100 + n, Found::Dns));
+        for (many, hints) in [(0, 8), (1, 7), (3, 5), (4, 4), (16, 4)] {
+            let places = some(seen().chain(dns(many)).collect());
+            assert_eq!(places.len(), fixed::PEER_ADDRESSES, "{many}");
+            assert_eq!(places.iter().filter(|p| p.found == Found::Mdns).count(), hints, "{many}");
+            assert_eq!(places.first(), Some(&at(1, Found::Mdns)), "those that are near come first");
+        }
+        assert_eq!(some(dns(16).collect()), dns(8).collect::<Vec<_>>());
+        assert_eq!(some(seen().take(2).chain(dns(2)).collect()).len(), 4);
     }
 }

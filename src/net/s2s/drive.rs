@@ -4,7 +4,7 @@ mod end;
 
 use super::half::{Half, Over};
 use super::hear::{after_pending, hear};
-use super::{S2s, note, permits};
+use super::{S2s, news, note, permits};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{Input, SessionId, Sink};
 use crate::jid::Domain;
@@ -66,8 +66,15 @@ pub(super) struct Stream {
     waits: Option<(SessionId, Instant)>,
     /// XEP-0198: what was heard.
     heard: Option<u32>,
+    /// It was asked for, and is being settled; and, it was asked for again meanwhile.
+    settling: bool,
+    owed: bool,
+    /// That it is not what it says stands in the log.
+    caught: bool,
     /// Its number, where it is used for a pairing.
     pairing: Option<u64>,
+    /// It leads to where its domain was only seen ([`Found::Mdns`]).
+    hint: bool,
     /// `<starttls/>` is agreed on.
     starttls: bool,
     /// Frames may wait in the reader (or in TLS) that no readiness of the socket will tell of.
@@ -130,7 +137,11 @@ impl Stream {
             since: now,
             waits: None,
             heard: None,
+            settling: false,
+            owed: false,
+            caught: false,
             pairing: None,
+            hint: false,
             starttls: false,
             stopped: true,
             ready: false,
@@ -149,6 +160,11 @@ impl Stream {
         if let Half::Out(half) = &mut self.half {
             half.start(&mut self.out);
         }
+    }
+
+    /// How the place that it leads to was found.
+    pub fn found(&mut self, found: Found) {
+        self.hint = found == Found::Mdns;
     }
 
     /// Gives up sooner than others, and at once on somebody who takes the connection and says nothing.
@@ -180,7 +196,8 @@ impl Stream {
             Half::In(half) => half.secured(),
             Half::Out(half) => {
                 let remote = half.wanted().remote.clone();
-                let judgement = self.s2s.judge(&self.shared, self.presented.as_ref(), &remote);
+                let presented = self.presented.as_ref();
+                let judgement = self.s2s.judge(&self.shared, presented, &remote, self.hint);
                 half.secured(judgement, &mut self.out)?;
             }
         }
@@ -416,18 +433,23 @@ impl Stream {
             match ask {
                 Ask::Judge { remote } => {
                     if !permits(&self.shared, remote.as_str()) {
-                        log::info!("{}: {remote} is not welcome here", self.conn.peer);
+                        log::debug!("{}: {remote} is not welcome here", self.conn.peer);
                         let error = stream::Error::new(Condition::PolicyViolation);
                         return Err(error
                             .text("the operator of this hub does not want it to talk to that domain")
                             .into());
                     }
-                    let judgement = self.s2s.judge(&self.shared, self.presented.as_ref(), &remote);
+                    let judgement = self.s2s.judge(&self.shared, self.presented.as_ref(), &remote, false);
                     if let Err(why) = &judgement
                         && !self.shared.pairing.wants(remote.as_str())
                     {
-                        log::info!("{} says that it is {remote}: not trusted, {why}", self.conn.peer);
                         let trouble = format!("it came, and is not trusted, {why}");
+                        // One line for one stream, whatever it claims to be (threats J7).
+                        let level = match std::mem::replace(&mut self.caught, true) {
+                            true => log::Level::Debug,
+                            false => news(&self.shared, &remote, &why.to_string()),
+                        };
+                        log::log!(level, "{} says that it is {remote}: not trusted, {why}", self.conn.peer);
                         self.s2s.trouble(&self.shared, &remote, trouble);
                     }
                     next = self.half.judged(judgement, &mut self.out)?;
@@ -437,7 +459,7 @@ impl Stream {
                     self.half.vouched(ours, &mut self.out);
                 }
                 Ask::Verify(call) => self.call_back(call),
-                Ask::Proven(proof) => self.proven(proof),
+                Ask::Proven(proof) => self.proven(proof)?,
                 Ask::Ready(ready) => self.is_ready(ready)?,
                 Ask::Managed => {
                     self.heard = Some(0);
@@ -497,12 +519,26 @@ impl Stream {
         Over::Paired
     }
 
+    /// What was judged a while ago has to hold now that something comes of it: between the certificate and the proof a
+    /// call-back may be under way, or the other side takes its time, and streams that prove nothing yet are not in the
+    /// table from which [`super::changed`] closes them (threats I6).
+    fn stands(&self, remote: &Domain, how: Trusted, hint: bool) -> Result<(), Over> {
+        let now = self.s2s.judge(&self.shared, self.presented.as_ref(), remote, hint);
+        let ours = || self.shared.with_hub(|hub, _| hub.is_component(remote.as_str()));
+        if permits(&self.shared, remote.as_str()) && !ours() && how.stands(&now) {
+            return Ok(());
+        }
+        let error = stream::Error::new(Condition::Reset);
+        Err(error.text("what is on record about your domain has changed").into())
+    }
+
     /// A pair is proven on a stream of theirs, or in their direction of one of ours.
-    fn proven(&mut self, proof: Rc<Verified>) {
-        log::info!("{} is {}, by {}", self.conn.peer, proof.remote(), proof.how().rung());
+    fn proven(&mut self, proof: Rc<Verified>) -> Result<(), Over> {
+        self.stands(proof.remote(), proof.how(), false)?;
+        log::info!("{} is {}, known by {}", self.conn.peer, proof.remote(), proof.how().words());
         self.settled(proof.remote(), proof.how());
         let (local, remote) = (proof.local().as_str(), proof.remote().as_str());
-        let Some(peer) = self.shared.with_hub(|hub, _| hub.peer(local, remote)) else { return };
+        let Some(peer) = self.shared.with_hub(|hub, _| hub.peer(local, remote)) else { return Ok(()) };
         note(&self.shared, proof.remote(), Link::Up, Some(Found::Came), Some(proof.how()), None);
         self.pairs.push((proof.clone(), peer));
         match &self.half {
@@ -516,6 +552,7 @@ impl Stream {
             // It is there, so perhaps it can be reached, too.
             _ => self.shared.hear(Input::Sighted { domain: remote }),
         }
+        Ok(())
     }
 
     /// Their stream carries our stanzas as well. What has waited is not lost with the stream only if the other side
@@ -534,7 +571,7 @@ impl Stream {
         self.how = Some(self.how.map_or(how, |best| if best.rung() > how.rung() { best } else { how }));
         self.place = self.place.take().map(Place::settled);
         self.reader.set_max_bytes(self.shared.limits().stanza_bytes as usize);
-        self.s2s.arrived(remote, &self.conn);
+        self.s2s.arrived(remote, &self.conn, how);
         let patience = self.idle().saturating_mul(2).as_millis();
         let patience = u32::try_from(patience).unwrap_or(u32::MAX);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(self.conn.io.get_ref(), patience);
@@ -545,11 +582,12 @@ impl Stream {
     fn is_ready(&mut self, ready: Ready) -> Result<(), Over> {
         let Half::Out(half) = &self.half else { return Ok(()) };
         let (local, remote) = (half.wanted().local.clone(), half.wanted().remote.clone());
+        self.stands(&remote, ready.how, self.hint)?;
         self.settled(&remote, ready.how);
         log::info!(
             "{}: linked with {remote} as {local}, which is known by {}",
             self.conn.peer,
-            ready.how.rung()
+            ready.how.words()
         );
         self.heard = ready.managed.then_some(0);
         self.ready = true;
@@ -580,15 +618,20 @@ impl Stream {
     fn call_back(&mut self, call: Callback) {
         let (shared, events, conn) = (self.shared.clone(), self.events.clone(), self.conn.clone());
         self.shared.spawn(async move {
-            let verdict = super::dial::call_back(&shared, &call).await;
+            let verdict = super::dial::call_back(&shared, &call, conn.peer.ip()).await;
             events.borrow_mut().push(Event::Verified(call, verdict));
             conn.wake_reader();
         });
     }
 
-    /// XEP-0198 §4: says what was heard until now, once all of that is settled: delivered, or on disk.
+    /// XEP-0198 §4: says what was heard until now, once all of that is settled: delivered, or on disk. However often it
+    /// is asked for, one answer is on its way, and perhaps one more is due: each may be a job at the store.
     fn settle(&mut self) {
         let Some(heard) = self.heard else { return };
+        if std::mem::replace(&mut self.settling, true) {
+            self.owed = true;
+            return;
+        }
         let peers: Vec<SessionId> = self.pairs.iter().map(|(_, peer)| *peer).collect();
         let (events, conn) = (self.events.clone(), self.conn.clone());
         let then = move || {
@@ -605,6 +648,11 @@ impl Stream {
                 Event::Settled(heard) => {
                     let mut w = Writer::new(&mut self.out);
                     w.start("a").ns(ns::SM).attr("h", &heard.to_string());
+                    drop(w);
+                    self.settling = false;
+                    if std::mem::take(&mut self.owed) {
+                        self.settle();
+                    }
                 }
                 Event::Verified(call, verdict) => {
                     if let Some(ask) = self.half.verified(&call, verdict, &mut self.out)? {

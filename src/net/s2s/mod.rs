@@ -26,7 +26,7 @@ use crate::stream::trust::{Distrust, Ladder, Rung, Trusted};
 use crate::stream::{self, Condition};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -50,12 +50,12 @@ pub struct S2s {
     dials: RefCell<HashMap<SessionId, dial::Dial>>,
     /// No more than [`fixed::PEER_DIALS`] of them at once.
     dialling: smol::lock::Semaphore,
-    /// Call-backs under way.
-    calls: Cell<usize>,
+    /// Call-backs under way, by who wants them.
+    calls: RefCell<HashMap<IpAddr, usize>>,
     /// Streams of ours that wait for the result of their dialback, by connection.
     waiting: RefCell<HashMap<*const Conn, Waiting>>,
-    /// Streams on which a domain is proven, the oldest first.
-    streams: RefCell<HashMap<Domain, Vec<Rc<Conn>>>>,
+    /// Streams on which a domain is proven, and how, the oldest first.
+    streams: RefCell<HashMap<Domain, Vec<Known>>>,
 }
 
 /// A link that has lived so long is a good one.
@@ -64,6 +64,9 @@ const LIVED: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(8);
 /// After that, nobody remembers.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// A stream on which a domain is proven, and how.
+type Known = (Rc<Conn>, Trusted);
 
 /// Local and remote domain, and the id of the stream.
 type Waiting = (Domain, Domain, Box<str>);
@@ -81,7 +84,7 @@ impl S2s {
             short: RefCell::default(),
             dials: RefCell::default(),
             dialling: smol::lock::Semaphore::new(fixed::PEER_DIALS),
-            calls: Cell::new(0),
+            calls: RefCell::default(),
             waiting: RefCell::default(),
             streams: RefCell::default(),
         })
@@ -112,15 +115,18 @@ impl S2s {
         }))
     }
 
-    /// How far a domain is proven by what was shown, and by what is on record.
+    /// How far a domain is proven by what was shown, and by what is on record. `hint`: it is only because it was
+    /// seen on the local network that we are there.
     fn judge(
         &self,
         shared: &Shared,
         presented: Option<&Presented>,
         domain: &Domain,
+        hint: bool,
     ) -> Result<Trusted, Distrust> {
         let pin = shared.peers.borrow().known(domain.as_str()).and_then(|record| record.pin);
-        self.tls.judge(presented, domain.as_str(), &Ladder { lowest: self.lowest.get(), pin })
+        let ladder = Ladder { lowest: self.lowest.get(), pin };
+        self.tls.judge(presented, domain.as_str(), &if hint { ladder.of_a_hint() } else { ladder })
     }
 
     /// Whether a stream of ours waits for its dialback (threats D2).
@@ -163,16 +169,16 @@ impl S2s {
 
     /// A domain is proven on a connection. Of too many the oldest gives way: it may be dead, and its owner does
     /// not know.
-    fn arrived(&self, domain: &Domain, conn: &Rc<Conn>) {
+    fn arrived(&self, domain: &Domain, conn: &Rc<Conn>, how: Trusted) {
         let mut streams = self.streams.borrow_mut();
         let all = streams.entry(domain.clone()).or_default();
-        if all.iter().any(|known| Rc::ptr_eq(known, conn)) {
+        if all.iter().any(|(known, _)| Rc::ptr_eq(known, conn)) {
             return;
         }
-        all.push(conn.clone());
+        all.push((conn.clone(), how));
         if all.len() > fixed::STREAMS_PER_DOMAIN {
             let error = stream::Error::new(Condition::Conflict);
-            all.remove(0).kill(End::Error(error.text("there are newer streams for that domain")));
+            all.remove(0).0.kill(End::Error(error.text("there are newer streams for that domain")));
         }
     }
 
@@ -180,7 +186,7 @@ impl S2s {
     fn left(&self, conn: &Rc<Conn>) {
         self.waiting.borrow_mut().remove(&Rc::as_ptr(conn));
         self.streams.borrow_mut().retain(|_, all| {
-            all.retain(|known| !Rc::ptr_eq(known, conn));
+            all.retain(|(known, _)| !Rc::ptr_eq(known, conn));
             !all.is_empty()
         });
     }
@@ -198,10 +204,11 @@ impl S2s {
     }
 }
 
-/// Whether a domain may be spoken to, in either direction.
+/// Whether a domain may be spoken to, in either direction. One that our clients know us by is no other's, whatever its
+/// certificate or DNS says (threats A17, D7).
 fn permits(shared: &Rc<Shared>, domain: &str) -> bool {
     let denied = shared.peers.borrow().known(domain).is_some_and(|record| record.denied);
-    !denied && shared.with_hub(|hub, _| hub.peers.permits(domain))
+    !denied && shared.with_hub(|hub, _| !hub.is_local(domain) && hub.peers.permits(domain))
 }
 
 /// What is on record about a domain is another thing now: streams that rest on what was before are closed, to
@@ -210,9 +217,25 @@ pub fn changed(shared: &Rc<Shared>, domain: &str) {
     let Some(s2s) = shared.s2s.get() else { return };
     let Ok(domain) = Domain::parse(domain) else { return };
     let streams = s2s.streams.borrow().get(&domain).cloned().unwrap_or_default();
-    for conn in streams {
+    for (conn, _) in streams {
         let error = stream::Error::new(Condition::Reset);
         conn.kill(End::Error(error.text("what is on record about your domain has changed")));
+    }
+}
+
+/// The options are others now: streams with domains that are no longer welcome, or that are not proven as well as it is
+/// asked for from here on, are closed.
+pub fn review(shared: &Rc<Shared>) {
+    let Some(s2s) = shared.s2s.get() else { return };
+    let all = s2s.streams.borrow().clone();
+    for (domain, streams) in all {
+        let welcome = permits(shared, domain.as_str());
+        for (conn, _) in streams.iter().filter(|(_, how)| !welcome || how.rung() < s2s.lowest.get()) {
+            let error = stream::Error::new(Condition::PolicyViolation);
+            conn.kill(End::Error(
+                error.text("the operator of this hub has changed what it asks of your domain"),
+            ));
+        }
     }
 }
 
@@ -227,13 +250,24 @@ fn note(
     error: Option<String>,
 ) {
     let mut peers = shared.peers.borrow_mut();
-    let known = peers.live.get(domain.as_str()).map(|live| live.found);
+    let live = peers.live.get(domain.as_str());
+    let known = live.and_then(|live| live.found);
+    // What was wrong last time stays until it is known to be over.
+    let before = live.filter(|_| state == Link::Dialling).and_then(|live| live.error.clone());
+    let error = error.or(before);
     let found = match (found, known) {
-        (Some(Found::Came) | None, Some(known)) => known,
-        (found, _) => found.unwrap_or(Found::Came),
+        (Some(Found::Came) | None, Some(known)) => Some(known),
+        (found, _) => found,
     };
     let since = shared.now().unix();
     peers.note(domain.as_str(), Live { state, found, trusted, error, since });
+}
+
+/// The level for what is wrong with a domain: a line when it changes, and not one for each attempt of either side.
+fn news(shared: &Shared, domain: &Domain, why: &str) -> log::Level {
+    let peers = shared.peers.borrow();
+    let error = peers.live.get(domain.as_str()).and_then(|live| live.error.as_deref());
+    if error.is_some_and(|error| error.ends_with(why)) { log::Level::Debug } else { log::Level::Info }
 }
 
 /// A time that is up at different moments for many who wait for the same thing (threats D9).

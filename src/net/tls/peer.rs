@@ -20,7 +20,7 @@ use webpki::EndEntityCert;
 use super::roots::Roots;
 use super::{ALPN_SERVER, Clock, Error, Refused, ServerTls, Tls, chain_fits, provider, refuse, server_name};
 use crate::net::cert::{self, Identity, OtherName, Pin, pin_text, printable};
-use crate::stream::trust::{Distrust, Ladder, Trusted, climb};
+use crate::stream::trust::{self, Distrust, Ladder, Trusted, climb};
 
 /// Certificates between a peer's own and an authority that we know. (webpki would try six.)
 const MAX_BETWEEN: usize = 6;
@@ -227,44 +227,46 @@ fn shown_names(leaf: &[u8]) -> Vec<String> {
 
 /// A refusal for the operator of a hub: [`Refused`] itself speaks to who sits at the client.
 fn words(why: &Refused, domain: &str) -> String {
-    let add = |pin: &Pin| format!("stonechat peer add {domain} --pin {}", pin_text(pin));
+    // Of a hub nearby, what it shows here is no proof: people compare.
+    let add = |pin: &Pin| match trust::is_nearby(domain) {
+        true => format!("if that is {domain}: stonechat peer pair {domain}"),
+        false => format!("if the key is {domain}'s: stonechat peer add {domain} --pin {}", pin_text(pin)),
+    };
     let clock = |set: &bool| match set {
         true => "is this machine's clock right?",
         false => "this machine's clock is not set;",
     };
     match why {
         Refused::UnknownIssuer { pin } => format!(
-            "certificate from an unknown issuer; give the issuer's certificate with --s2s-ca (for public ones --s2s-public-roots), or if the key is {domain}'s: {}",
+            "certificate from an unknown issuer; give the issuer's certificate with --s2s-ca (for public ones --s2s-public-roots), or {}",
             add(pin)
         ),
         Refused::NoAuthorities { pin } => format!(
-            "certificate from an unknown issuer, as no authorities are set (--s2s-ca FILE, or --s2s-public-roots); if the key is {domain}'s: {}",
+            "certificate from an unknown issuer, as no authorities are set (--s2s-ca FILE, or --s2s-public-roots); {}",
             add(pin)
         ),
-        Refused::SelfSigned { pin } => format!(
-            "self-signed certificate; give it with --s2s-ca, or if the key is {domain}'s: {}",
-            add(pin)
-        ),
+        Refused::SelfSigned { pin } => {
+            format!("self-signed certificate; give it with --s2s-ca, or {}", add(pin))
+        }
         Refused::Expired { days, clock_set, pin } => format!(
-            "certificate expired {days} days ago; {} pinned keys are not date-checked: {}",
+            "certificate expired {days} days ago; {} pinned keys are not date-checked; {}",
             clock(clock_set),
             add(pin)
         ),
         Refused::NotYetValid { days, clock_set, pin } => format!(
-            "certificate not valid for another {days} days; {} pinned keys are not date-checked: {}",
+            "certificate not valid for another {days} days; {} pinned keys are not date-checked; {}",
             clock(clock_set),
             add(pin)
         ),
         Refused::WrongName { expected, found, pin } => format!(
-            "certificate is for {}, not for {}; have it issued for that name, or if the key is {domain}'s: {}",
+            "certificate is for {}, not for {}; have it issued for that name, or {}",
             cert::list(found),
             printable(expected, 80),
             add(pin)
         ),
-        Refused::WrongPurpose { pin } => format!(
-            "certificate is not made for servers; have it issued with serverAuth, or if the key is {domain}'s: {}",
-            add(pin)
-        ),
+        Refused::WrongPurpose { pin } => {
+            format!("certificate is not made for servers; have it issued with serverAuth, or {}", add(pin))
+        }
         other => other.to_string(),
     }
 }

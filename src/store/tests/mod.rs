@@ -15,7 +15,10 @@ mod places;
 mod remote;
 mod trouble;
 
-use remote::{everything_remote, forward, full_remote_picture, nothing_remote, remote_picture, waiting};
+use remote::{
+    everything_remote, forward, full_remote_picture, full_remote_picture_from, nothing_remote,
+    remote_picture, waiting,
+};
 
 /// A directory for one test.
 struct Dir(PathBuf);
@@ -414,7 +417,14 @@ proptest! {
             Redo::VcardPut { account, xml: stanza.clone().into() },
             Redo::PrivatePut { account, ns: ns.into(), name: name.into(), xml: stanza.into() },
             Redo::Wipe { account },
-            Redo::ForwardPut { local: one.clone(), remote: two.clone(), time: account, stanza: kept },
+            Redo::ForwardPut { local: one.clone(), remote: two.clone(), first: true, time: account, stanza: kept },
+            Redo::ForwardPut {
+                local: one.clone(),
+                remote: two.clone(),
+                first: false,
+                time: account,
+                stanza: Box::default(),
+            },
             Redo::ForwardRemove { local: one, remote: two, up_to: number },
         ];
         let bytes = journal::encode(number, &entries);

@@ -236,10 +236,10 @@ fn files_of_version_2_open() {
     write_rows(&dir.data().join("bulk.redb"), bulk);
     let store = dir.open();
     assert_eq!(picture(&store, "ann", 5), full_picture(5));
-    assert_eq!(remote_picture(&store), full_remote_picture());
+    assert_eq!(remote_picture(&store), full_remote_picture_from(1));
     store.ask(vec![forward("hill.example", 1, "four")], Ask::Nothing);
     let hill = waiting(&store, "hill.example", 0, 9, 99).0;
-    assert_eq!(hill, [(2, 78, "two".to_string()), (4, 1, "four".to_string())]);
+    assert_eq!(hill, [(2, 78, "two".to_string()), (super::forward::FIRST, 1, "four".to_string())]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 
 pub(super) fn forward(remote: &str, time: u64, text: &str) -> Change {
     let (local, remote, stanza) = ("pi.local".into(), remote.into(), text.as_bytes().into());
-    Change::ForwardPut { local, remote, time, stanza }
+    Change::ForwardPut { local, remote, first: false, time, stanza }
 }
 
 fn done(remote: &str, up_to: u64) -> Change {
@@ -85,12 +85,17 @@ pub(super) fn remote_picture(store: &Store) -> Vec<Answer> {
 }
 
 pub(super) fn full_remote_picture() -> Vec<Answer> {
+    full_remote_picture_from(forward::FIRST)
+}
+
+/// With the number of the first message.
+pub(super) fn full_remote_picture_from(one: u64) -> Vec<Answer> {
     vec![
         Answer::Peers(vec![boat(), hill()]),
         Answer::Components(vec![("irc.pi.local".into(), "s3cret".into())]),
         Answer::Forwards(vec![sum("boat.local", 2, 8, 77), sum("hill.example", 1, 3, 78)]),
         Answer::Forward {
-            messages: vec![(1, 77, b"one".as_slice().into()), (3, 79, b"three".as_slice().into())],
+            messages: vec![(one, 77, b"one".as_slice().into()), (one + 2, 79, b"three".as_slice().into())],
             more: false,
         },
     ]
@@ -147,25 +152,52 @@ fn messages_for_a_domain_keep_their_order_and_their_numbers() {
     for (n, text) in ["aa", "bb", "cc"].into_iter().enumerate() {
         store.ask(vec![forward("boat.local", 10 + n as u64, text)], Ask::Nothing);
     }
-    let all: Vec<_> = [(1, 10, "aa"), (2, 11, "bb"), (3, 12, "cc")]
-        .map(|(number, time, text)| (number, time, text.to_string()))
+    let one = forward::FIRST;
+    let all: Vec<_> = [(0, 10, "aa"), (1, 11, "bb"), (2, 12, "cc")]
+        .map(|(number, time, text)| (one + number, time, text.to_string()))
         .into();
     assert_eq!(waiting(&store, "boat.local", 0, 10, 100), (all.clone(), false));
     assert_eq!(waiting(&store, "boat.local", 0, 2, 100), (all[..2].to_vec(), true));
-    assert_eq!(waiting(&store, "boat.local", 1, 10, 100), (all[1..].to_vec(), false));
+    assert_eq!(waiting(&store, "boat.local", one, 10, 100), (all[1..].to_vec(), false));
     assert_eq!(waiting(&store, "boat.local", 0, 10, 4), (all[..2].to_vec(), true));
     assert_eq!(waiting(&store, "boat.local", 0, 10, 0), (all[..1].to_vec(), true), "one, however long");
     assert_eq!(waiting(&store, "boat.local", u64::MAX, 10, 0), (vec![], false));
     assert_eq!(forwards(&store), [sum("boat.local", 3, 6, 10)]);
-    store.ask(vec![done("boat.local", 2)], Ask::Nothing);
+    store.ask(vec![done("boat.local", one + 1)], Ask::Nothing);
     assert_eq!(forwards(&store), [sum("boat.local", 1, 2, 12)]);
     store.ask(vec![done("boat.local", u64::MAX)], Ask::Nothing);
     assert_eq!(forwards(&store), []);
     // Also when nothing was left to remember them by, and after a restart.
     drop(store);
     let store = dir.open();
-    store.ask(vec![forward("boat.local", 13, "dd"), done("boat.local", 3)], Ask::Nothing);
-    assert_eq!(waiting(&store, "boat.local", 0, 9, 99).0, [(4, 13, "dd".into())], "a number is used once");
+    store.ask(vec![forward("boat.local", 13, "dd"), done("boat.local", one + 2)], Ask::Nothing);
+    assert_eq!(
+        waiting(&store, "boat.local", 0, 9, 99).0,
+        [(one + 3, 13, "dd".into())],
+        "a number is used once"
+    );
+}
+
+#[test]
+fn what_must_be_the_first_is() {
+    let dir = Dir::new();
+    let store = dir.open();
+    let first = |text: &str| match forward("boat.local", 10, text) {
+        Change::ForwardPut { local, remote, time, stanza, .. } => {
+            Change::ForwardPut { local, remote, first: true, time, stanza }
+        }
+        other => other,
+    };
+    let texts = |store: &Store| {
+        waiting(store, "boat.local", 0, 99, 999).0.into_iter().map(|(.., text)| text).collect::<Vec<_>>()
+    };
+    store.ask(vec![first("3"), forward("boat.local", 11, "4"), first("2"), first("1")], Ask::Nothing);
+    assert_eq!(texts(&store), ["1", "2", "3", "4"]);
+    drop(store);
+    let store = dir.open();
+    store.ask(vec![forward("boat.local", 12, "5"), first("0")], Ask::Nothing);
+    assert_eq!(texts(&store), ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(forwards(&store), [sum("boat.local", 6, 6, 10)]);
 }
 
 #[test]
@@ -179,7 +211,7 @@ fn pairs_share_nothing() {
         let stanza = format!("{local} to {remote}");
         expected.push((local, remote, stanza.clone()));
         let (local, remote, stanza) = (local.into(), remote.into(), stanza.as_bytes().into());
-        store.ask(vec![Change::ForwardPut { local, remote, time: 1, stanza }], Ask::Nothing);
+        store.ask(vec![Change::ForwardPut { local, remote, first: false, time: 1, stanza }], Ask::Nothing);
     }
     assert_eq!(forwards(&store).len(), expected.len());
     let gone = Change::ForwardRemove { local: "a".into(), remote: "b".into(), up_to: u64::MAX };
@@ -203,8 +235,13 @@ fn what_is_handed_in_together_stays_together_over_both_files() {
     let dir = Dir::new();
     let (store, trouble) = trouble::Trouble::open(&dir);
     store.ask(vec![forward("boat.local", 1, "one")], Ask::Nothing);
-    let both =
-        || vec![Change::PeerPut { peer: boat() }, forward("boat.local", 2, "two"), done("boat.local", 1)];
+    let both = || {
+        vec![
+            Change::PeerPut { peer: boat() },
+            forward("boat.local", 2, "two"),
+            done("boat.local", forward::FIRST),
+        ]
+    };
     trouble.fuel(0, 0);
     assert!(matches!(store.ask(both(), Ask::Nothing), Answer::Failed(_)));
     trouble.fuel(i64::MAX, i64::MAX);
@@ -214,7 +251,7 @@ fn what_is_handed_in_together_stays_together_over_both_files() {
     trouble.fuel(i64::MAX, i64::MAX);
     // Accounts was through, so the rest is done when the files are opened.
     assert_eq!(store.ask(vec![], Ask::Peers), Answer::Peers(vec![boat()]));
-    assert_eq!(waiting(&store, "boat.local", 0, 9, 99).0, [(2, 2, "two".to_string())]);
+    assert_eq!(waiting(&store, "boat.local", 0, 9, 99).0, [(forward::FIRST + 1, 2, "two".to_string())]);
     assert_eq!(forwards(&store), [sum("boat.local", 1, 3, 2)]);
 }
 

@@ -17,7 +17,7 @@
 use super::dialback::{self, Keys};
 use super::proofs::Verified;
 use crate::jid::Domain;
-use crate::stream::error::Error;
+use crate::stream::error::{Error, Plain};
 use crate::stream::pairing;
 use crate::stream::sasl;
 use crate::stream::trust::{Distrust, Trusted};
@@ -120,8 +120,8 @@ pub enum Ask {
     Proven(Rc<Verified>),
     /// The frame is a stanza of that pair, both its addresses checked (RFC 6120 §8.1.1.2, §8.1.2.2).
     Stanza(Rc<Verified>),
-    /// The frame is a stanza of a pair that is proven, but one of its addresses is none (RFC 7622). It goes
-    /// nowhere; where stanzas are counted it is one.
+    /// The frame is a stanza of a pair that is proven, but its `from` is no address (RFC 7622). It goes nowhere;
+    /// where stanzas are counted it is one.
     Dropped,
     /// XEP-0198: the other side counts, and so do we, from here on.
     Managed,
@@ -228,7 +228,7 @@ impl From<xml::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quoted = |f: &mut fmt::Formatter<'_>, text: &Option<Box<str>>| match text {
-            Some(text) => write!(f, ", it says: {}", text.escape_debug()),
+            Some(text) => write!(f, ", it says: {}", Plain(text)),
             None => Ok(()),
         };
         match self {

@@ -46,11 +46,20 @@ pub(super) struct Proofs {
     vouching: Option<(Domain, Domain, Box<str>)>,
     /// Wait for `verified()`.
     calls: Vec<(Domain, Domain)>,
+    /// A lie of this stream's stands in the log.
+    caught: bool,
 }
 
 impl Proofs {
     pub fn new(settings: Rc<Settings>) -> Proofs {
-        Proofs { settings, proven: Vec::new(), judging: None, vouching: None, calls: Vec::new() }
+        Proofs {
+            settings,
+            proven: Vec::new(),
+            judging: None,
+            vouching: None,
+            calls: Vec::new(),
+            caught: false,
+        }
     }
 
     /// Whether there is nothing yet.
@@ -72,9 +81,10 @@ impl Proofs {
         self.proven.iter().find(|p| p.remote.as_str() == remote && p.local.as_str() == local)
     }
 
-    /// The addresses of a stanza (RFC 6120 §8.1.1.2, §8.1.2.2; threats D7). `None`: one of them is no address,
-    /// but of domains that are proven: any user may write such a thing in the other side's name, so it ends the
-    /// stanza and not the stream.
+    /// The addresses of a stanza (RFC 6120 §8.1.1.2, §8.1.2.2; threats D7). `None`: `from` is no address to us,
+    /// but of a domain that is proven: it may be one to the other side, whose tables of letters are older (RFC
+    /// 6122), so it ends the stanza and not the stream. What is wrong with `to`, any user may have written: the
+    /// hub answers that.
     pub fn stanza(&self, element: &Element<'_>) -> Result<Option<Rc<Verified>>, Error> {
         // §4.9.3.12
         if self.proven.is_empty() {
@@ -85,9 +95,9 @@ impl Proofs {
             return Err(error.text("a stanza between servers needs a from and a to"));
         };
         let (of, good) = domain_of(&from)?;
-        let (at, fine) = domain_of(&to)?;
+        let (at, _) = domain_of(&to)?;
         if let Some(proof) = self.find(&at, &of) {
-            return Ok((good && fine).then(|| proof.clone()));
+            return Ok(good.then(|| proof.clone()));
         }
         if !self.proven.iter().any(|p| p.remote.as_str() == &*of) {
             let error = Error::new(error::Condition::InvalidFrom);
@@ -134,7 +144,10 @@ impl Proofs {
             return None;
         }
         if !self.settings.keys.accepts(key, &remote, &local, &id) {
-            log::info!("dialback: {remote} asks about a key of {local} that is not one");
+            // Anybody may ask, and as often as he likes (threats J7).
+            let level = if self.caught { log::Level::Debug } else { log::Level::Info };
+            self.caught = true;
+            log::log!(level, "dialback: {remote} asks about a key of {local} that is not one");
             answer.valid(false, out);
             return None;
         }
@@ -211,7 +224,12 @@ impl Proofs {
                 return Ok(Some(Ask::Proven(self.prove(local, remote, Trusted::Dialback))));
             }
             Verdict::Invalid => {
-                log::warn!("dialback: somebody has said that he is {remote}, and {remote} does not know him");
+                let level = if self.caught { log::Level::Debug } else { log::Level::Warn };
+                self.caught = true;
+                log::log!(
+                    level,
+                    "dialback: somebody has said that he is {remote}, and {remote} does not know him"
+                );
                 // §2.2.1: the end of the stream, unless others live on it: §2.1.2.
                 if self.proven.is_empty() && self.calls.is_empty() {
                     answer.valid(false, out);
@@ -268,6 +286,10 @@ pub(super) fn told(why: &Distrust) -> String {
         }
         Why::NotPinned { .. } => "only servers whose key an operator has pinned are accepted here".to_owned(),
         Why::NoCertificate => "a certificate for your domain is wanted here, and you show none".to_owned(),
-        Why::Certificate(why) => format!("your certificate is not accepted here for your domain: {why}"),
+        // What comes behind is what our operator may do.
+        Why::Certificate(why) => {
+            let why = why.split("; ").next().unwrap_or_default();
+            format!("your certificate is not accepted here for your domain: {why}")
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! How a stream between servers ends, whatever it was that ended it.
 
 use super::{Failure, Stream};
+use crate::hub::Hub;
+use crate::hub::peer::Link as Wanted;
 use crate::hub::talk::{Input, Lost, Unreachable};
 use crate::jid::Domain;
 use crate::net::c2s;
@@ -29,7 +31,11 @@ impl Stream {
         };
         let dead = why.is_some() && failure.is_none();
         let name = remote.as_ref().map_or("a server", Domain::as_str);
+        // Of those that have proven nothing, strangers can make any number; who has dialled says why there is no link.
         match &why {
+            Some(why) if self.how.is_none() => {
+                log::debug!("{}: no stream with {name}: {why}", self.conn.peer)
+            }
             Some(why) => log::info!("{}: the stream with {name} is over: {why}", self.conn.peer),
             None => log::debug!("{}: the stream with {name} is over", self.conn.peer),
         }
@@ -45,23 +51,30 @@ impl Stream {
         if let Some(peer) = self.attached.take()
             && self.conn.session.get() == peer
         {
-            if broken {
-                self.s2s.broke(peer, self.since.elapsed());
-            }
             let kind = if broken { Lost::Timeout } else { Lost::Closed };
             let text = why.clone().unwrap_or_else(|| "it was closed".to_owned()).into();
             // A stanza that is half written stays so; nothing can be said behind it.
             self.shared.unlink(peer, Unreachable { kind, text });
+            // Closed in good order over what it was sent is broken, too.
+            let again = |hub: &Hub| hub.peer_at(peer).is_some_and(|peer| peer.link.get() == Wanted::Dialling);
+            if broken || self.shared.with_hub(|hub, _| again(hub)) {
+                self.s2s.broke(peer, self.since.elapsed());
+            }
         }
-        if broken {
-            for (_, peer) in std::mem::take(&mut self.pairs) {
+        // All that was proven on it, and not only what its header has said.
+        let mut gone: Vec<Domain> = remote.filter(|_| self.how.is_some()).into_iter().collect();
+        for (proof, peer) in std::mem::take(&mut self.pairs) {
+            if !gone.contains(proof.remote()) {
+                gone.push(proof.remote().clone());
+            }
+            if broken {
                 self.shared.hear(Input::Suspect { peer });
             }
         }
-        if let Some(remote) = remote.filter(|_| self.how.is_some()) {
+        for remote in gone {
             let up = self.s2s.streams.borrow().contains_key(&remote);
             if !up {
-                note(&self.shared, &remote, Link::Down, None, None, why);
+                note(&self.shared, &remote, Link::Down, None, None, why.clone());
             }
         }
         if !dead {

@@ -165,7 +165,8 @@ fn i6_a_pin_is_final() {
             (why.rung, &why.why),
             (Rung::Pinned, &Why::KeyChanged { was: [7; 32], is: presented.pin })
         );
-        assert!(why.to_string().contains(&format!("stonechat peer add a.test --pin {}", good.id.pin())));
+        let said = why.to_string();
+        assert!(said.contains(&good.id.pin()) && said.contains("stonechat peer repair a.test"), "{said}");
     }
 }
 

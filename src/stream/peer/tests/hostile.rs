@@ -260,9 +260,9 @@ fn d7_the_addresses_of_stanzas() {
         // no third-party relay
         ("from='a.test'", "to='x@elsewhere.test'", "host-unknown"),
         ("from='a.test'", "to='x.b.test'", "host-unknown"),
-        // any user of theirs may write that, and it is not the stream's fault
+        // none to us, perhaps one to them; and what any user of theirs may write, which the hub answers
         ("from='x@a.test/'", "to='y@b.test'", ""),
-        ("from='x@a.test'", "to='\"@b.test'", ""),
+        ("from='x@a.test'", "to='\"@b.test'", "stanza b.test a.test"),
     ] {
         for name in ["message", "presence", "iq"] {
             let mut b = open();
