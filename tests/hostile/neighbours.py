@@ -719,6 +719,7 @@ def d13_resets(t):
         cut = list(w.evil.links)
         for link in cut:
             try:
+                # Its own thread closes it then.
                 link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 link.sock.shutdown(socket.SHUT_RDWR)
             except OSError:
