@@ -337,7 +337,8 @@ mod tests {
         let desk = Alone::new("peer");
         let (one, two) = (cert::pin_text(&[1; 32]), cert::pin_text(&[2; 32]));
         assert_eq!(desk.order(&["peer", "list"]).unwrap(), "");
-        desk.refuses(&["peer", "add", "boat.local", "", ""], "--pin with its key");
+        assert_eq!(desk.order(&["peer", "add", "cove.local", "", ""]).unwrap(), "added cove.local");
+        assert!(desk.order(&["peer", "remove", "cove.local"]).is_ok());
         assert_eq!(desk.order(&["peer", "add", "Boat.local", "", &one]).unwrap(), "added boat.local");
         assert_eq!(
             desk.order(&["peer", "add", "boat.local", "10.0.0.7:5269", ""]).unwrap(),
