@@ -655,7 +655,8 @@ impl Stream {
             events.borrow_mut().push(Event::Settled(heard));
             conn.wake_reader();
         };
-        self.shared.with_hub(|hub, mouth| after_pending(hub, mouth, peers, 2, Box::new(then)));
+        self.shared
+            .with_hub(|hub, mouth| after_pending(hub, mouth, peers, fixed::SETTLE_ROUNDS, Box::new(then)));
     }
 
     fn hear_events(&mut self) -> Result<(), Over> {
