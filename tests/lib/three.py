@@ -136,16 +136,21 @@ class Three(Scene):
 
     def queue_outlives(self):
         """Messages for a hub that is away outlive a kill of the hub that keeps them."""
+        waiting = lambda: self.hubs["a"].peer(self.domain("c")).get("queued", 0)
+        wait_for("what has arrived waits no longer", lambda: waiting() == 0, 10, 0.2)
         self.hubs["c"].kill()
         with self.login("a", "romeo", "q", online=True) as c:
             for n in range(30):
                 c.message(f"reader@{self.domain('c')}", f"kept {n}")
             c.ping()
-        wait_for("30 wait", lambda: self.hubs["a"].peer(self.domain("c")).get("queued") == 30, 20, 0.2)
+        try:
+            wait_for("30 wait", lambda: waiting() == 30, 20, 0.2)
+        except AssertionError as e:
+            raise AssertionError(f"{e}: {self.hubs['a'].peer(self.domain('c'))}") from None
         self.check("`peer list` says that 30 wait")
         self.hubs["a"].kill()
         self.hubs["a"].start()
-        self.check("after a kill -9 they still do", self.hubs["a"].peer(self.domain("c")).get("queued") == 30, str(self.hubs["a"].peer(self.domain("c"))))
+        self.check("after a kill -9 they still do", waiting() == 30, str(self.hubs["a"].peer(self.domain("c"))))
         self.hubs["c"].start()
         with self.login("c", "reader", "late") as r:
             r.send("<presence/>")

@@ -494,6 +494,29 @@ fn what_comes_again_is_dropped_also_after_a_restart() {
     assert_eq!(bodies, ["1", "2", "3", "4"]);
 }
 
+/// XEP-0198: the stream's driver waits for so many answers of the store before it acknowledges, whatever comes meanwhile.
+#[test]
+fn a_message_that_comes_again_is_on_disk_after_as_many_rounds_as_are_waited_for() {
+    let mut w = World::new(&["alice", "bob"]);
+    let far = w.peer("far.test");
+    w.link(far);
+    w.held = true;
+    w.remote(
+        far,
+        &format!(
+            "<message from='{CAROL}' to='bob@hub.test' type='chat'><body>hi</body>\
+             <stanza-id xmlns='urn:xmpp:sid:0' by='far.test' id='i1'/>\
+             <delay xmlns='urn:xmpp:delay' from='far.test' stamp='2026-01-01T00:00:00Z'/></message>"
+        ),
+    );
+    let mut rounds = 0;
+    while w.hub.peer_at(far).unwrap().pending > 0 {
+        w.round();
+        rounds += 1;
+    }
+    assert!(rounds > 1 && rounds <= u32::from(stonechat::hub::limits::fixed::SETTLE_ROUNDS), "{rounds}");
+}
+
 #[test]
 fn only_what_may_be_of_before_the_start_is_looked_for_on_disk() {
     let (mut w, _, far) = linked();
