@@ -626,7 +626,10 @@ def d13_acknowledges_nothing(t):
         t.check("who has written to it hears so when it is cut off", 2 < took < 15, f"{took:.1f} s")
     finally:
         stop.set()
-    t.check("the message waits", w.hub.peer("evil.test").get("queued") == 1, str(w.hub.peer("evil.test")))
+    # It is not to be trusted where DNS says that it is, so nothing is kept for it.
+    back = [e for e in w.alice.queue + w.alice.quiet(3) if name(e) == "message" and e.get("type") == "error"]
+    w.alice.queue = []
+    t.check("the message waits or comes back", back or w.hub.peer("evil.test").get("queued") == 1, str(w.hub.peer("evil.test")))
     w.well("after that")
 
 
