@@ -140,7 +140,12 @@ impl Hub {
         let number = self.next_id();
         let Some(packet) = self.stamp_remote(id, origin, to, stanza, Some(&number), false) else { return };
         let size = packet.len();
-        let straight = self.peer_at(id).is_some_and(|peer| peer.queued.0 == 0);
+        // A new link for one that was lost may take a while, and its messages would be nowhere meanwhile.
+        let straight = self.peer_at(id).is_some_and(|peer| {
+            let link = peer.link.get();
+            let fresh = peer.attempts == 0 || matches!(link, Link::Waiting { why: Lost::NotFound, .. });
+            peer.queued.0 == 0 && (link == Link::Up || fresh)
+        });
         if straight && let Some(out) = self.door(sink, id) {
             out.extend_from_slice(&packet);
             self.under_way(sink, id, origin.session, size);

@@ -100,6 +100,20 @@ fn what_a_lost_link_has_not_taken_is_on_disk_before_anything_is_acknowledged() {
 }
 
 #[test]
+fn nobody_waits_for_a_link_that_was_lost() {
+    let (mut w, alice, far) = linked();
+    w.ring.stalled = true;
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(1));
+    w.send(alice, "<iq type='get' id='p' to='hub.test'><ping xmlns='urn:xmpp:ping'/></iq>");
+    assert_eq!(w.one(alice).attr("id").unwrap(), "p");
+    assert_eq!(queued(&w), 1);
+    w.ring.stalled = false;
+    w.link(far);
+    assert_eq!(w.one(far).body().unwrap(), "1");
+}
+
+#[test]
 fn an_answer_waits_for_what_is_parked_too() {
     let (mut w, alice, far) = linked();
     (w.ring.stalled, w.held) = (true, true);
