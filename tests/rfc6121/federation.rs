@@ -294,6 +294,11 @@ fn a_restart_finds_what_waits() {
     hub.peers.federation = true;
     let Answer::Forwards(waiting) = w.ask(Vec::new(), Ask::Forwards) else { panic!() };
     w.ring.dials.clear();
+    // Without federation it waits on.
+    hub.peers.federation = false;
+    hub.peers_at_start(&mut w.ring, waiting.clone());
+    assert!(w.ring.dials.is_empty());
+    hub.peers.federation = true;
     hub.peers_at_start(&mut w.ring, waiting);
     w.hub = hub;
     let far = w.peer("far.test");
