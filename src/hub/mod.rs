@@ -11,6 +11,7 @@ mod lost;
 mod offline;
 pub mod peer;
 mod presence;
+mod queue;
 mod relay;
 mod remote;
 mod roster;

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! While it is `Dialling` for the first time, stanzas wait in the outbox. `Waiting` means that there is no
-//! way now: messages go to the store, in order, and come from there when the link is up ([`super::relay`]);
+//! way now: messages go to the store, in order, and come from there when the link is up ([`super::queue`]);
 //! what else there is comes back at once.
 
 use super::Hub;
@@ -336,7 +336,7 @@ impl Hub {
         let Some(peer) = self.peer_at_mut(id) else { return };
         if peer.fetching && peer.link.get() == Link::Up {
             peer.head.1 = peer.head.1.saturating_add(1);
-            peer.head.2 = super::relay::BATCH;
+            peer.head.2 = super::queue::BATCH;
         }
         (peer.fetching, peer.full) = (false, false);
         peer.round = peer.round.wrapping_add(1);
