@@ -384,7 +384,7 @@ struct Place {
 async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<Vec<Place>, NoWay> {
     let record = shared.peers.borrow().known(remote.as_str()).cloned();
     if let Some((address, source)) = record.as_ref().and_then(|r| Some((r.address.clone()?, r.source))) {
-        return said(s2s, &address, source.into()).await;
+        return said(s2s, remote, &address, source.into()).await;
     }
     let mut places = seen(shared, remote);
     if places.is_empty() && remote.as_str().ends_with(".local") {
@@ -444,11 +444,11 @@ fn seen(shared: &Rc<Shared>, remote: &Domain) -> Vec<Place> {
 }
 
 /// Where somebody has said that it is: no policy is above that (threats D10).
-async fn said(s2s: &S2s, address: &str, found: Found) -> Result<Vec<Place>, NoWay> {
+async fn said(s2s: &S2s, remote: &Domain, address: &str, found: Found) -> Result<Vec<Place>, NoWay> {
     let Some((host, port)) = host_port(address) else {
         return Err(NoWay::new(
             Lost::Timeout,
-            "its address on record is none: stonechat peer add DOMAIN --address HOST:PORT",
+            format!("its address on record is none: stonechat peer add {remote} --address HOST:PORT"),
         ));
     };
     match s2s.resolver.resolve(host).await {

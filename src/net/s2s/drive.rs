@@ -7,7 +7,6 @@ mod progress;
 use super::S2s;
 use super::half::{Half, Over};
 use super::hear::hear;
-
 use crate::hub::limits::fixed;
 use crate::hub::talk::{SessionId, Sink};
 use crate::net::c2s::{Early, Place};
