@@ -131,6 +131,9 @@ pub mod fixed {
     pub const PEER_ADDRESSES: usize = 8;
     /// Call-backs for dialback, all at once; behind that, whoever wants one is told to come again.
     pub const PEER_CALLS: usize = 32;
+    /// Answers of the store, one after the other, until a peer's message is settled: its account is read, then whether it
+    /// has it already, then it is written.
+    pub const SETTLE_ROUNDS: u8 = 3;
     /// Call-backs under way for one stream.
     pub const CALLS_PER_STREAM: usize = 8;
     /// Call-backs under way for one address: more streams are no more.

@@ -10,7 +10,7 @@ use crate::store::change::{Answer, Ask, Change};
 
 impl Hub {
     /// A session has lost its connection. The messages among the `unread` go to the store as well, unless
-    /// somebody else reads along or others wait there already: as if they were lent from it, they are forgotten
+    /// somebody else reads along, others wait there already or there is no room: as if they were lent from it, they are forgotten
     /// once they are acknowledged, and whoever comes after this session gets them in their order.
     pub(super) fn lost(&mut self, sink: &mut dyn Sink, id: SessionId, unread: &[&str]) {
         let Some(session) = self.session_mut(id) else { return };
@@ -34,7 +34,14 @@ impl Hub {
             let bytes = self.view(text, |hub, stanza| hub.saved(stanza, place)).flatten();
             let Some(bytes) = bytes else { continue };
             size += bytes.len() as u64;
+            let Some(account) = self.account(place) else { return };
+            let room = self.has_room(account, bytes.len() as u64);
             let Some(account) = self.account_mut(place) else { return };
+            if !room {
+                // All or nothing, or nobody could tell later which of them are there.
+                account.offline = (0, 0);
+                return;
+            }
             account.offline.0 += 1;
             account.offline.1 += bytes.len() as u64;
             changes.push(Change::OfflinePut { account: account.id, stanza: bytes.into() });
@@ -61,7 +68,7 @@ impl Hub {
         self.store_for(sink, id, changes, Ask::Nothing, then);
     }
 
-    /// A message as it is kept, if it is one to keep and there is room.
+    /// A message as it is kept, if it is one to keep.
     fn saved(&mut self, stanza: &Stanza<'_>, place: u32) -> Option<Vec<u8>> {
         if stanza.kind() != Kind::Message || !is_kept(stanza) || self.is_elsewhere(stanza) {
             return None;
@@ -70,8 +77,7 @@ impl Hub {
         let to = Jid::parse(&to).ok()?;
         let origin = Origin { jid: from.into_owned(), session: SessionId::NONE };
         let id = self.known_id(stanza);
-        let bytes = self.aside(&origin, &to, stanza, place, &id)?;
-        self.account(place).is_some_and(|a| self.has_room(a, bytes.len() as u64)).then_some(bytes)
+        self.aside(&origin, &to, stanza, place, &id)
     }
 
     fn unsave(&mut self, id: SessionId, place: u32) {

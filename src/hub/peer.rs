@@ -245,7 +245,10 @@ impl Hub {
             if let Some(peer) = self.peer_at_mut(id) {
                 (peer.queued, peer.oldest) = ((count, bytes), oldest);
             }
-            self.redial(sink, id, 0);
+            // Started without federation for once, they wait on.
+            if self.peers.federation {
+                self.redial(sink, id, 0);
+            }
         }
     }
 

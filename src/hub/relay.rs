@@ -140,7 +140,12 @@ impl Hub {
         let number = self.next_id();
         let Some(packet) = self.stamp_remote(id, origin, to, stanza, Some(&number), false) else { return };
         let size = packet.len();
-        let straight = self.peer_at(id).is_some_and(|peer| peer.queued.0 == 0);
+        // A new link for one that was lost may take a while, and its messages would be nowhere meanwhile.
+        let straight = self.peer_at(id).is_some_and(|peer| {
+            let link = peer.link.get();
+            let fresh = peer.attempts == 0 || matches!(link, Link::Waiting { why: Lost::NotFound, .. });
+            peer.queued.0 == 0 && (link == Link::Up || fresh)
+        });
         if straight && let Some(out) = self.door(sink, id) {
             out.extend_from_slice(&packet);
             self.under_way(sink, id, origin.session, size);
@@ -385,21 +390,32 @@ impl Hub {
         self.fetch_forward(sink, id);
     }
 
+    /// Whether something has waited for too long that was kept at that time. What came after the start is no
+    /// older than that, even if the clock was set meanwhile.
+    fn is_over(&self, time: u64) -> bool {
+        let longest = self.limits.forward_seconds;
+        let up = self.now.mono_ms.saturating_sub(self.started.mono_ms) / 1000;
+        time <= self.now.unix().saturating_sub(longest) && (time < self.started.unix() || up >= longest)
+    }
+
     /// What has waited for too long goes back to its senders, or all of it when there turns out to be
     /// nobody to wait for.
     pub(super) fn expire(&mut self, sink: &mut dyn Sink, id: SessionId, all: bool) {
-        let before = self.now.unix().saturating_sub(self.limits.forward_seconds);
-        let Some(peer) = self.peer_at_mut(id) else { return };
-        if peer.expiring || peer.queued.0 == 0 || (!all && peer.oldest > before) {
+        let Some(oldest) = self.peer_at(id).filter(|p| !p.expiring && p.queued.0 > 0).map(|p| p.oldest)
+        else {
+            return;
+        };
+        if !all && !self.is_over(oldest) {
             return;
         }
+        let Some(peer) = self.peer_at_mut(id) else { return };
         // Nobody else reads them meanwhile, and what the outbox held is there first.
         peer.expiring = true;
-        let then: Then = Box::new(move |hub, sink, _| hub.give_back(sink, id, before, all));
+        let then: Then = Box::new(move |hub, sink, _| hub.give_back(sink, id, all));
         sink.store(Vec::new(), Ask::Nothing, then);
     }
 
-    fn give_back(&mut self, sink: &mut dyn Sink, id: SessionId, before: u64, all: bool) {
+    fn give_back(&mut self, sink: &mut dyn Sink, id: SessionId, all: bool) {
         let Some(peer) = self.peer_at(id) else { return };
         let (local, remote) = (peer.local.clone(), peer.remote.clone());
         let ask = Ask::Forward { local, remote, after: 0, max: 256, bytes: 1_048_576 };
@@ -408,7 +424,7 @@ impl Hub {
                 peer.expiring = false;
             }
             let Answer::Forward { messages, .. } = answer else { return hub.fetch_forward(sink, id) };
-            let old = messages.iter().take_while(|(_, time, _)| all || *time <= before);
+            let old: Vec<_> = messages.iter().take_while(|(_, time, _)| all || hub.is_over(*time)).collect();
             let (mut up_to, mut count, mut size) = (None, 0u32, 0u64);
             for (number, _, stanza) in old {
                 up_to = Some(*number);
@@ -421,7 +437,7 @@ impl Hub {
                 };
                 hub.give_up(sink, stanza, error);
             }
-            let rest = messages.iter().map(|(_, time, _)| *time).find(|time| *time > before);
+            let rest = messages.get(count as usize).map(|(_, time, _)| *time);
             let Some(peer) = hub.peer_at_mut(id) else { return };
             peer.oldest = rest.unwrap_or(peer.oldest);
             peer.queued = (peer.queued.0.saturating_sub(count), peer.queued.1.saturating_sub(size));

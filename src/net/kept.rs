@@ -88,6 +88,11 @@ impl Kept {
         self.lengths.is_empty()
     }
 
+    /// How many were acknowledged, if more were not.
+    pub fn unacknowledged(&self) -> Option<u64> {
+        (!self.is_empty()).then_some(self.acknowledged)
+    }
+
     /// Appends `<r/>` if there is something to ask for and nothing is asked.
     pub fn request(&mut self, bytes: &mut Vec<u8>) {
         self.walk(bytes);

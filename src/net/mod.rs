@@ -9,6 +9,7 @@ pub mod desk;
 pub mod dns;
 mod drive;
 mod kept;
+mod lines;
 pub mod listen;
 pub mod mdns;
 pub mod notify;

@@ -124,12 +124,12 @@ impl Error {
             let name = child.tag_name().name();
             match stanza::namespace(&child) {
                 ns::STREAM_ERRORS if name == "text" => {
-                    error.text = child.text().map(|t| Cow::Owned(t.to_owned()));
+                    error.text = child.text().map(|t| Cow::Owned(cut(t).to_owned()));
                 }
                 ns::STREAM_ERRORS => {
                     error.condition = Condition::named(name).unwrap_or(Condition::UndefinedCondition);
                     if error.condition == Condition::SeeOtherHost {
-                        error.host = child.text().map(|t| t.trim().into());
+                        error.host = child.text().map(|t| cut(t.trim()).into());
                     }
                 }
                 uri if (uri, name) == STANZA_TOO_BIG => error.app = Some(STANZA_TOO_BIG),
@@ -178,6 +178,15 @@ impl fmt::Display for Plain<'_> {
         })
     }
 }
+
+/// As much of what the other side has to say about an error as anybody wants to read: it goes into logs and lists
+/// (threats J2, J7).
+pub(super) fn cut(text: &str) -> &str {
+    text.char_indices().nth(MAX_TEXT).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
+}
+
+/// In characters.
+const MAX_TEXT: usize = 300;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -100,6 +100,20 @@ fn what_a_lost_link_has_not_taken_is_on_disk_before_anything_is_acknowledged() {
 }
 
 #[test]
+fn nobody_waits_for_a_link_that_was_lost() {
+    let (mut w, alice, far) = linked();
+    w.ring.stalled = true;
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(1));
+    w.send(alice, "<iq type='get' id='p' to='hub.test'><ping xmlns='urn:xmpp:ping'/></iq>");
+    assert_eq!(w.one(alice).attr("id").unwrap(), "p");
+    assert_eq!(queued(&w), 1);
+    w.ring.stalled = false;
+    w.link(far);
+    assert_eq!(w.one(far).body().unwrap(), "1");
+}
+
+#[test]
 fn an_answer_waits_for_what_is_parked_too() {
     let (mut w, alice, far) = linked();
     (w.ring.stalled, w.held) = (true, true);
@@ -280,6 +294,11 @@ fn a_restart_finds_what_waits() {
     hub.peers.federation = true;
     let Answer::Forwards(waiting) = w.ask(Vec::new(), Ask::Forwards) else { panic!() };
     w.ring.dials.clear();
+    // Without federation it waits on.
+    hub.peers.federation = false;
+    hub.peers_at_start(&mut w.ring, waiting.clone());
+    assert!(w.ring.dials.is_empty());
+    hub.peers.federation = true;
     hub.peers_at_start(&mut w.ring, waiting);
     w.hub = hub;
     let far = w.peer("far.test");
@@ -445,6 +464,21 @@ fn a9_a_message_over_which_the_link_is_lost_again_and_again_goes_back() {
 }
 
 #[test]
+fn a_clock_that_is_set_makes_nothing_old() {
+    let (mut w, alice, far) = linked();
+    w.unlink(far, Lost::Timeout);
+    w.unlink(far, Lost::Timeout);
+    w.send(alice, &message(1));
+    w.now.unix_ms += 90 * 86_400_000;
+    w.unlink(far, Lost::Timeout);
+    w.nothing(alice);
+    assert_eq!(queued(&w), 1);
+    w.pass(8 * 86_400);
+    w.unlink(far, Lost::Timeout);
+    assert_eq!(w.one(alice).attr("id").unwrap(), "m1");
+}
+
+#[test]
 fn what_comes_again_is_dropped_also_after_a_restart() {
     let (mut w, alice, far) = linked();
     let id = |n: u32| format!("<stanza-id xmlns='urn:xmpp:sid:0' by='far.test' id='i{n}'/>");
@@ -477,6 +511,29 @@ fn what_comes_again_is_dropped_also_after_a_restart() {
     w.send(bob, "<presence/>");
     let bodies: Vec<_> = w.got(bob).iter().filter_map(|g| g.body()).collect();
     assert_eq!(bodies, ["1", "2", "3", "4"]);
+}
+
+/// XEP-0198: the stream's driver waits for so many answers of the store before it acknowledges, whatever comes meanwhile.
+#[test]
+fn a_message_that_comes_again_is_on_disk_after_as_many_rounds_as_are_waited_for() {
+    let mut w = World::new(&["alice", "bob"]);
+    let far = w.peer("far.test");
+    w.link(far);
+    w.held = true;
+    w.remote(
+        far,
+        &format!(
+            "<message from='{CAROL}' to='bob@hub.test' type='chat'><body>hi</body>\
+             <stanza-id xmlns='urn:xmpp:sid:0' by='far.test' id='i1'/>\
+             <delay xmlns='urn:xmpp:delay' from='far.test' stamp='2026-01-01T00:00:00Z'/></message>"
+        ),
+    );
+    let mut rounds = 0;
+    while w.hub.peer_at(far).unwrap().pending > 0 {
+        w.round();
+        rounds += 1;
+    }
+    assert!(rounds > 1 && rounds <= u32::from(stonechat::hub::limits::fixed::SETTLE_ROUNDS), "{rounds}");
 }
 
 #[test]

@@ -158,6 +158,26 @@ fn what_it_had_not_acknowledged() {
     w.nothing(romeo);
 }
 
+/// If there is no room on disk for all of it, it stays where it is: nobody could tell later which is where.
+#[test]
+fn what_finds_no_room_is_not_forgotten() {
+    let mut w = World::with(&["romeo", "juliet"], |limits| limits.offline_messages = 2);
+    let (romeo, juliet) = (w.login("romeo", "a"), w.login("juliet", "b"));
+    w.drop_all();
+    for n in 0..3 {
+        w.send(romeo, &message(&format!("juliet@{DOMAIN}"), n));
+    }
+    let texts = unread(&mut w, juliet);
+    let slices: Vec<&str> = texts.iter().map(String::as_str).collect();
+    lost_with(&mut w, juliet, &slices);
+    let saved = w.hub.session(juliet).unwrap().has_saved();
+    expire(&mut w, juliet, &texts, saved);
+    assert_eq!(w.loaded("juliet").offline.0, 2);
+    let back = w.one(romeo);
+    assert!(back.is_error("service-unavailable"));
+    assert_eq!(back.attr("id").unwrap(), "2");
+}
+
 /// If it comes back it is sent them again from where they were, and not from the disk as well.
 #[test]
 fn what_it_is_sent_again() {

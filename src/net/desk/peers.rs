@@ -81,11 +81,6 @@ impl Desk {
         let before = self.record(&domain).await?;
         let was = before.as_ref().and_then(|record| record.pin);
         let known = before.is_some();
-        if !known && pin.is_none() && address.is_empty() {
-            return Err(format!(
-                "what is to be noted of {domain}: --pin with its key, --address with where it is, or both? Who is in the DNS, or nearby, needs neither"
-            ));
-        }
         let mut record = before.unwrap_or_else(|| PeerRecord {
             domain: domain.clone(),
             source: PeerSource::Said,
@@ -342,7 +337,8 @@ mod tests {
         let desk = Alone::new("peer");
         let (one, two) = (cert::pin_text(&[1; 32]), cert::pin_text(&[2; 32]));
         assert_eq!(desk.order(&["peer", "list"]).unwrap(), "");
-        desk.refuses(&["peer", "add", "boat.local", "", ""], "--pin with its key");
+        assert_eq!(desk.order(&["peer", "add", "cove.local", "", ""]).unwrap(), "added cove.local");
+        assert!(desk.order(&["peer", "remove", "cove.local"]).is_ok());
         assert_eq!(desk.order(&["peer", "add", "Boat.local", "", &one]).unwrap(), "added boat.local");
         assert_eq!(
             desk.order(&["peer", "add", "boat.local", "10.0.0.7:5269", ""]).unwrap(),

@@ -4,6 +4,7 @@
 use super::wire::{self, Data, Message, Name, Question, Record};
 use super::{Kind, service_name};
 use crate::net::cert::{self, Pin};
+use crate::net::lines::Lines;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -96,6 +97,8 @@ pub struct Sightings {
     /// Another that says it is us, with its key; and when one was told of.
     twin: Option<Pin>,
     twin_told: Option<Instant>,
+    /// What is said in the log of who appears.
+    lines: Lines,
 }
 
 impl Sightings {
@@ -113,6 +116,7 @@ impl Sightings {
             listens: false,
             twin: None,
             twin_told: None,
+            lines: Lines::new(MAX_SEEN as u32),
         }
     }
 
@@ -434,7 +438,8 @@ impl Sightings {
                 None => {
                     let domain = instance.domain.as_deref().unwrap_or_default();
                     if instance.told.is_none() {
-                        log::info!("mDNS: {} is on the network", cert::printable(domain, 80));
+                        let level = self.lines.level(now);
+                        log::log!(level, "mDNS: {} is on the network", cert::printable(domain, 80));
                     }
                     instance.news = false;
                     instance.told = Some(now);

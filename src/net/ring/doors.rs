@@ -204,6 +204,11 @@ impl Shared {
         Ok(())
     }
 
+    /// How many stanzas the other side has acknowledged, if it has not acknowledged all.
+    pub fn unacknowledged(&self, id: SessionId) -> Option<u64> {
+        self.ring.borrow_mut().outbox(id)?.kept()?.unacknowledged()
+    }
+
     /// The count of the stanzas that were heard on a managed stream; whoever reads it counts.
     pub fn inbound(&self, id: SessionId) -> Option<Rc<Cell<u32>>> {
         self.ring.borrow_mut().outbox(id)?.kept().map(|kept| kept.inbound.clone())

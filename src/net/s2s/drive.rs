@@ -1,6 +1,7 @@
 //! One connection between servers, of either direction, from its first byte to its last.
 
 mod end;
+mod progress;
 
 use super::half::{Half, Over};
 use super::hear::{after_pending, hear};
@@ -17,6 +18,7 @@ use crate::stream::peer::{Ask, Callback, Failure, Ready, Verdict};
 use crate::stream::trust::Trusted;
 use crate::stream::{self, Condition, Verified, pairing};
 use crate::xml::{Caps, Flow, Reader, Scan, Writer, ns};
+use progress::Progress;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, Read};
@@ -66,6 +68,8 @@ pub(super) struct Stream {
     waits: Option<(SessionId, Instant)>,
     /// XEP-0198: what was heard.
     heard: Option<u32>,
+    /// XEP-0198: what the other side has acknowledged.
+    progress: Progress,
     /// It was asked for, and is being settled; and, it was asked for again meanwhile.
     settling: bool,
     owed: bool,
@@ -137,6 +141,7 @@ impl Stream {
             since: now,
             waits: None,
             heard: None,
+            progress: Progress::new(now),
             settling: false,
             owed: false,
             caught: false,
@@ -183,7 +188,7 @@ impl Stream {
         let Ok(mut tls) = made else { return Err(Over::Dead("TLS is not possible with that name")) };
         let deadline = self.deadline.unwrap_or_else(Instant::now);
         if let Err(why) = tls::handshake(&mut tls, &self.conn.io, self.shared.reactor.at(deadline)).await {
-            log::info!("{}: TLS with a server: {why}", self.conn.peer);
+            log::log!(self.level(), "{}: TLS with a server: {why}", self.conn.peer);
             return Err(Over::Dead("TLS could not be agreed on"));
         }
         self.deadline = self.then.take().or(self.deadline);
@@ -211,13 +216,14 @@ impl Stream {
                 return Err(Over::Killed(end));
             }
             self.hear_events()?;
+            self.progresses()?;
             self.flush().await?;
             if until_ready && self.ready {
                 return Ok(());
             }
             if std::mem::take(&mut self.starttls) {
                 if !self.reader.is_blank() {
-                    log::info!("{}: bytes in the clear behind STARTTLS", self.conn.peer);
+                    log::log!(self.level(), "{}: bytes in the clear behind STARTTLS", self.conn.peer);
                     return Err(Over::Dead("it sends in the clear what belongs into TLS"));
                 }
                 self.handshake().await?;
@@ -433,7 +439,7 @@ impl Stream {
             match ask {
                 Ask::Judge { remote } => {
                     if !permits(&self.shared, remote.as_str()) {
-                        log::debug!("{}: {remote} is not welcome here", self.conn.peer);
+                        log::log!(self.level(), "{}: {remote} is not welcome here", self.conn.peer);
                         let error = stream::Error::new(Condition::PolicyViolation);
                         return Err(error
                             .text("the operator of this hub does not want it to talk to that domain")
@@ -447,7 +453,10 @@ impl Stream {
                         // One line for one stream, whatever it claims to be (threats J7).
                         let level = match std::mem::replace(&mut self.caught, true) {
                             true => log::Level::Debug,
-                            false => news(&self.shared, &remote, &why.to_string()),
+                            false => match news(&self.shared, &remote, &why.to_string()) {
+                                log::Level::Info => self.level(),
+                                known => known,
+                            },
                         };
                         log::log!(level, "{} says that it is {remote}: not trusted, {why}", self.conn.peer);
                         self.s2s.trouble(&self.shared, &remote, trouble);
@@ -495,7 +504,7 @@ impl Stream {
                         return Err(self.said_all());
                     }
                 }
-                Ask::Refused => log::info!("{}: a server's login was refused", self.conn.peer),
+                Ask::Refused => log::log!(self.level(), "{}: a server's login was refused", self.conn.peer),
                 Ask::Answer(verdict) => return Err(Over::Answer(verdict)),
                 Ask::Closed => return Err(Over::Closed),
                 Ask::StartTls | Ask::Stanza(_) | Ask::Dropped => {}
@@ -517,6 +526,14 @@ impl Stream {
     fn said_all(&mut self) -> Over {
         self.out.extend_from_slice(b"</stream:stream>");
         Over::Paired
+    }
+
+    /// At which level something is said of it: of those who come and have proven nothing there may be any number.
+    fn level(&self) -> log::Level {
+        match (&self.half, self.how) {
+            (Half::In(_), None) => self.s2s.lines.level(Instant::now()),
+            _ => log::Level::Info,
+        }
     }
 
     /// What was judged a while ago has to hold now that something comes of it: between the certificate and the proof a
@@ -638,7 +655,8 @@ impl Stream {
             events.borrow_mut().push(Event::Settled(heard));
             conn.wake_reader();
         };
-        self.shared.with_hub(|hub, mouth| after_pending(hub, mouth, peers, 2, Box::new(then)));
+        self.shared
+            .with_hub(|hub, mouth| after_pending(hub, mouth, peers, fixed::SETTLE_ROUNDS, Box::new(then)));
     }
 
     fn hear_events(&mut self) -> Result<(), Over> {

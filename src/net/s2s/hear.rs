@@ -11,7 +11,7 @@ use crate::xml::{Caps, Scan, Scope, scan};
 use std::rc::Rc;
 
 /// Calls `then` once these peers have nothing under way at the store; what was parked goes there once its account
-/// is read, so it may take two rounds.
+/// is read, so it may take some rounds. More than [`crate::hub::limits::fixed::SETTLE_ROUNDS`] only what has come later does.
 pub(super) fn after_pending(
     hub: &mut Hub,
     sink: &mut dyn Sink,

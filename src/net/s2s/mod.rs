@@ -14,6 +14,7 @@ pub use accept::serve;
 pub use dial::{dial_for_ever, pair};
 
 use super::dns::Resolver;
+use super::lines::Lines;
 use super::outbox::{Conn, End};
 use super::peers::{Found, Link, Live};
 use super::ring::Shared;
@@ -52,11 +53,16 @@ pub struct S2s {
     dialling: smol::lock::Semaphore,
     /// Call-backs under way, by who wants them.
     calls: RefCell<HashMap<IpAddr, usize>>,
+    /// What is said in the log of those who have proven nothing.
+    lines: Lines,
     /// Streams of ours that wait for the result of their dialback, by connection.
     waiting: RefCell<HashMap<*const Conn, Waiting>>,
     /// Streams on which a domain is proven, and how, the oldest first.
     streams: RefCell<HashMap<Domain, Vec<Known>>>,
 }
+
+/// Lines a minute about those who have proven nothing.
+const STRANGERS: u32 = 60;
 
 /// A link that has lived so long is a good one.
 const LIVED: Duration = Duration::from_secs(20);
@@ -85,6 +91,7 @@ impl S2s {
             dials: RefCell::default(),
             dialling: smol::lock::Semaphore::new(fixed::PEER_DIALS),
             calls: RefCell::default(),
+            lines: Lines::new(STRANGERS),
             waiting: RefCell::default(),
             streams: RefCell::default(),
         })

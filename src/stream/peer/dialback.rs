@@ -156,7 +156,7 @@ fn failed(element: &Element<'_>) -> (Condition, Option<Box<str>>) {
         let error = node.children().find(|n| n.is_element() && n.tag_name().name() == "error")?;
         let mut children = error.children().filter(|n| n.is_element());
         let condition = children.find_map(|n| Condition::named(n.tag_name().name()));
-        let text = stanza::child_text(&error, ns::STANZA_ERRORS, "text").map(Box::from);
+        let text = stanza::child_text(&error, ns::STANZA_ERRORS, "text").map(error::cut).map(Box::from);
         Some((condition.unwrap_or(Condition::UndefinedCondition), text))
     });
     read.flatten().unwrap_or((Condition::UndefinedCondition, None))

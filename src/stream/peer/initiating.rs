@@ -19,7 +19,7 @@ use super::proofs::{Proofs, unasked};
 use crate::jid::Domain;
 use crate::stanza;
 use crate::stream::element::Element;
-use crate::stream::error::{Condition, Error};
+use crate::stream::error::{self, Condition, Error};
 use crate::stream::header::{FOOTER, Header, Outgoing, language};
 use crate::stream::pairing;
 use crate::stream::sasl::{self, Mechanism};
@@ -194,7 +194,7 @@ impl Initiating {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Asked => {
                 self.state = State::Linked;
-                Ok(self.proofs.judged(judgement, out))
+                Ok(self.proofs.judged(judgement, out)?)
             }
             _ => Err(Failure::Protocol("nobody was to be judged")),
         }
@@ -457,7 +457,7 @@ impl Initiating {
 fn sasl_failure(element: &Element<'_>) -> (sasl::Condition, Option<Box<str>>) {
     let read = element.tree(|node| {
         let mut conditions = node.children().filter_map(|n| sasl::Condition::named(n.tag_name().name()));
-        (conditions.next_back(), stanza::child_text(&node, ns::SASL, "text").map(Box::from))
+        (conditions.next_back(), stanza::child_text(&node, ns::SASL, "text").map(error::cut).map(Box::from))
     });
     let (condition, text) = read.unwrap_or_default();
     // a condition that is not known stands for this one

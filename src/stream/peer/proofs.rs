@@ -46,6 +46,8 @@ pub(super) struct Proofs {
     vouching: Option<(Domain, Domain, Box<str>)>,
     /// Wait for `verified()`.
     calls: Vec<(Domain, Domain)>,
+    /// Domains whose certificate was not good enough.
+    refused: usize,
     /// A lie of this stream's stands in the log.
     caught: bool,
 }
@@ -58,6 +60,7 @@ impl Proofs {
             judging: None,
             vouching: None,
             calls: Vec::new(),
+            refused: 0,
             caught: false,
         }
     }
@@ -145,9 +148,7 @@ impl Proofs {
         }
         if !self.settings.keys.accepts(key, &remote, &local, &id) {
             // Anybody may ask, and as often as he likes (threats J7).
-            let level = if self.caught { log::Level::Debug } else { log::Level::Info };
-            self.caught = true;
-            log::log!(level, "dialback: {remote} asks about a key of {local} that is not one");
+            log::debug!("dialback: {remote} asks about a key of {local} that is not one");
             answer.valid(false, out);
             return None;
         }
@@ -184,22 +185,32 @@ impl Proofs {
         None
     }
 
-    /// Answers an [`Ask::Judge`] that came of a key. A certificate that is good for the domain spares the call.
-    pub fn judged(&mut self, judgement: Result<Trusted, Distrust>, out: &mut Vec<u8>) -> Option<Ask> {
-        let call = self.judging.take()?;
+    /// Answers an [`Ask::Judge`] that came of a key. A certificate that is good for the domain spares the call. An error
+    /// ends the stream: each judgement may be a chain of signatures, and there is no end of domains (threats J5).
+    pub fn judged(
+        &mut self,
+        judgement: Result<Trusted, Distrust>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Ask>, Error> {
+        let Some(call) = self.judging.take() else { return Ok(None) };
         let answer = Pair { from: &call.local, to: &call.remote, id: None };
         match judgement {
             Ok(Trusted::Dialback) => {
                 self.calls.push((call.local.clone(), call.remote.clone()));
-                Some(Ask::Verify(call))
+                Ok(Some(Ask::Verify(call)))
             }
             Ok(how) => {
                 answer.valid(true, out);
-                Some(Ask::Proven(self.prove(&call.local, &call.remote, how)))
+                Ok(Some(Ask::Proven(self.prove(&call.local, &call.remote, how))))
+            }
+            Err(_) if self.refused >= self.settings.pairs => {
+                let error = Error::new(error::Condition::PolicyViolation);
+                Err(error.text("too many domains that your certificate is not good for"))
             }
             Err(why) => {
+                self.refused = self.refused.saturating_add(1);
                 answer.error(Condition::NotAuthorized, Some(&told(&why)), out);
-                None
+                Ok(None)
             }
         }
     }
@@ -273,7 +284,8 @@ fn domain_of<'a>(address: &'a str) -> Result<(Cow<'a, str>, bool), Error> {
 /// An answer that nobody has asked for, or not here (threats D1; XEP-0220, "Unsolicited Dialback"). It is not
 /// looked at, and there is nothing good to expect of who sent it.
 pub(super) fn unasked(from: &Domain, to: &Domain) -> Error {
-    log::warn!("dialback: an answer that nobody has asked for, from {from} to {to}; the stream is closed");
+    // The end of the stream is told of, by whoever knows how many of them there are (threats J7).
+    log::debug!("dialback: an answer that nobody has asked for, from {from} to {to}; the stream is closed");
     Error::new(error::Condition::PolicyViolation).text("a dialback answer that was not asked for here")
 }
 

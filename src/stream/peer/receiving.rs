@@ -162,7 +162,7 @@ impl Receiving {
                 offered.write(&self.settings, out);
                 (State::Open(offered), None)
             }
-            State::Asked(offered) => (State::Open(offered), self.proofs.judged(judgement, out)),
+            State::Asked(offered) => (State::Open(offered), self.proofs.judged(judgement, out)?),
             _ => return Err(Condition::InternalServerError.into()),
         };
         self.state = state;

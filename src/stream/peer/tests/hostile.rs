@@ -330,6 +330,22 @@ fn d8_both_directions_are_asked_for_before_the_proof_and_under_tls() {
     assert!(a.verified(Verdict::Valid).contains("type='valid'"));
 }
 
+/// Each domain that somebody says he is costs a look at his certificate.
+#[test]
+fn j5_d13_who_tries_domain_after_domain_is_sent_away() {
+    let mut b = End::receiving(Rung::Dialback);
+    b.dialback = false;
+    b.secured(&mut Vec::new());
+    b.say(HEADER);
+    for n in 0..4 {
+        let out = b.say(&format!("<db:result from='d{n}.test' to='b.test'>k</db:result>"));
+        assert!(out.contains("<not-authorized") && b.end.is_none(), "{out}");
+    }
+    let out = b.say("<db:result from='d5.test' to='b.test'>k</db:result>");
+    assert!(out.contains("<policy-violation") && out.ends_with("</stream:stream>"), "{out}");
+    assert!(b.end.is_some());
+}
+
 #[test]
 fn every_error_and_the_footer_end_it() {
     let mut b = End::open(Rung::Ca);
@@ -342,6 +358,38 @@ fn every_error_and_the_footer_end_it() {
     Error::new(Stream::HostUnknown).write(&mut error);
     a.feed(&error);
     assert!(a.end.unwrap().contains("host-unknown"));
+    // J7, J2: what it has to say about it goes into a log and a list, and is cut between characters
+    for said in [
+        "<stream:error><undefined-condition xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+                  <text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>TEXT</text></stream:error>",
+        "<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>TEXT</see-other-host>\
+                  </stream:error>",
+        "<db:result from='b.test' to='a.test' type='error'><error type='cancel'>\
+                  <forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+                  <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>TEXT</text></error></db:result>",
+        "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/><text>TEXT</text></failure>",
+    ] {
+        for letter in ["x", "\u{e9}", "\u{1f480}"] {
+            let offers = if said.contains("failure") {
+                "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+                          <mechanism>EXTERNAL</mechanism></mechanisms>"
+            } else {
+                "<dialback xmlns='urn:xmpp:features:dialback'/>"
+            };
+            let mut a = End::initiating(Rung::Ca, LINK);
+            a.start(true);
+            // Whoever refuses our certificate, and has dialback, is tried by dialback.
+            let header = if said.contains("failure") {
+                ANSWER.replace("xmlns:db='jabber:server:dialback'", "")
+            } else {
+                ANSWER.to_owned()
+            };
+            a.say(&format!("{header}<stream:features>{offers}</stream:features>"));
+            a.say(&said.replace("TEXT", &letter.repeat(9000)));
+            let end = a.end.unwrap();
+            assert!(end.contains(&letter.repeat(100)) && end.chars().count() < 600, "{end}");
+        }
+    }
     for (said, wanted) in [
         ("<foo xmlns='urn:foo'/>", "unsupported-stanza-type"),
         ("<db:foo/>", "unsupported-stanza-type"),
