@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 
-from xmpp import Closed, Refused, Timeout, body, name
+from xmpp import Closed, Refused, Timeout, body, condition, name
 
 # What the end of a connection looks like.
 GONE = (Closed, Timeout, Refused, OSError, AssertionError)
@@ -39,7 +39,7 @@ class Sender(threading.Thread):
                     c.ping()
                     self.accepted += under_way
                     under_way = []
-                    self.refused += [e.get("id") for e in c.queue if name(e) == "message" and e.get("type") == "error"]
+                    self.refused += [(e.get("id"), condition(e), "".join(e.itertext())[-90:]) for e in c.queue if name(e) == "message" and e.get("type") == "error"]
                     c.queue.clear()
                     time.sleep(self.every)
                 c.close()
