@@ -335,7 +335,8 @@ impl Hub {
         let longest = self.limits.peer_retry_seconds.saturating_mul(1000);
         let Some(peer) = self.peer_at_mut(id) else { return };
         if peer.fetching && peer.link.get() == Link::Up {
-            peer.head.1 = peer.head.1.saturating_add(1);
+            // Only one that was alone on its way can be the reason.
+            peer.head.1 = peer.head.1.saturating_add(u8::from(peer.head.2 > 0));
             peer.head.2 = super::queue::BATCH;
         }
         (peer.fetching, peer.full) = (false, false);

@@ -47,7 +47,9 @@ impl Stream {
             self.half.fail(failure, &mut words);
         }
         self.s2s.left(&self.conn);
-        let broken = why.is_some();
+        // Who has nothing to say for long may say goodbye (RFC 6120 §4.9.3.4); he comes again when he has.
+        let idle = |failure: &Failure| matches!(failure, Failure::Stream(error) if error.condition == Condition::ConnectionTimeout);
+        let broken = why.is_some() && !failure.as_ref().is_some_and(idle);
         if let Some(peer) = self.attached.take()
             && self.conn.session.get() == peer
         {
