@@ -147,7 +147,10 @@ impl World {
                 let of = |name| self.scan.attr(text, name).map(stonechat::xml::unescape).expect("an address");
                 let (from, to) = (of("from"), of("to"));
                 assert_eq!(Jid::parse(&from).expect("an address").domain(), pair.1.as_str());
-                assert_eq!(Jid::parse(&to).expect("an address").domain(), pair.0.as_str());
+                // What is no address of ours the hub answers.
+                if let Ok(to) = Jid::parse(&to) {
+                    assert_eq!(to.domain(), pair.0.as_str());
+                }
             }
             Ask::Ready(ready) => assert!(self.secured && self.judge(&domain("a.test")) == Ok(ready.how)),
             Ask::Answer(_) | Ask::Closed => self.over = true,
