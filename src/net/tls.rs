@@ -103,6 +103,17 @@ fn chain_fits(leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> bool {
     true
 }
 
+/// What is asked of any chain before its signature is looked at: that it can be read, and is no burden.
+fn readable(leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+    if !chain_fits(leaf, rest) {
+        return Err(refuse(Refused::TooBig));
+    }
+    match cert::spki(leaf) {
+        Some(_) => Ok(()),
+        None => Err(refuse(Refused::Unreadable("not X.509".to_owned()))),
+    }
+}
+
 fn refuse(why: Refused) -> rustls::Error {
     rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
 }

@@ -430,19 +430,5 @@ fn array(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// What one hub's people can carry to the other, as text or as a QR code: `xmpp:DOMAIN?pair;pin=sha256:…`,
-/// with the pin in hex, so that nothing in it has to be escaped.
-pub fn uri(us: &Hub) -> String {
-    let pin: String = us.pin.iter().map(|b| format!("{b:02x}")).collect();
-    format!("xmpp:{}?pair;pin=sha256:{pin}", us.domain)
-}
-
-/// The domain and the text of the pin of such a URI.
-pub fn parse_uri(uri: &str) -> Option<(&str, &str)> {
-    let (domain, query) = uri.trim().strip_prefix("xmpp:")?.split_once('?')?;
-    let pin = query.strip_prefix("pair;")?.split(';').find_map(|part| part.strip_prefix("pin="))?;
-    (!domain.is_empty() && !domain.contains(['@', '/'])).then_some((domain, pin))
-}
-
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::EndEntityCert;
 
 use super::roots::Roots;
-use super::{ALPN_SERVER, Clock, Error, Refused, ServerTls, Tls, chain_fits, provider, refuse, server_name};
+use super::{ALPN_SERVER, Clock, Error, Refused, ServerTls, Tls, provider, readable, server_name};
 use crate::net::cert::{self, Identity, OtherName, Pin, pin_text, printable};
 use crate::stream::trust::{self, Distrust, Ladder, Trusted, climb};
 
@@ -284,13 +284,8 @@ impl ServerCertVerifier for AnyServer {
         _ocsp: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if !chain_fits(leaf, rest) {
-            return Err(refuse(Refused::TooBig));
-        }
-        match cert::spki(leaf) {
-            Some(_) => Ok(ServerCertVerified::assertion()),
-            None => Err(refuse(Refused::Unreadable("not X.509".to_owned()))),
-        }
+        readable(leaf, rest)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -10,7 +10,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::{Clock, Error, Refused, chain_fits, provider, refuse};
+use super::{Clock, Error, provider, readable};
 use crate::net::cert::{self, Identity};
 
 /// The receiving half's configuration, shared by all its connections. Cloning shares it.
@@ -111,13 +111,8 @@ impl ClientCertVerifier for AnyClient {
         rest: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        if !chain_fits(leaf, rest) {
-            return Err(refuse(Refused::TooBig));
-        }
-        match cert::spki(leaf) {
-            Some(_) => Ok(ClientCertVerified::assertion()),
-            None => Err(refuse(Refused::Unreadable("not X.509".to_owned()))),
-        }
+        readable(leaf, rest)?;
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

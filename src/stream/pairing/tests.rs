@@ -202,9 +202,4 @@ fn elements_and_uris_are_read_as_they_are_written() {
     for (name, text) in [("commit", ""), ("commit", "AAAA"), ("nonce", "!"), ("other", "")] {
         assert_eq!(Message::read(name, text), None);
     }
-    let uri = uri(&hub("b.local", 0xab));
-    assert_eq!(parse_uri(&uri), Some(("b.local", format!("sha256:{}", "ab".repeat(32)).as_str())));
-    for wrong in ["xmpp:?pair;pin=x", "xmpp:a@b?pair;pin=x", "xmpp:b.local", "http://b?pair;pin=x"] {
-        assert_eq!(parse_uri(wrong), None, "{wrong}");
-    }
 }
