@@ -73,12 +73,11 @@ const DOORS: &[(&str, &[&str])] = &[
     ("memchr", &["xml/"]),
 ];
 
-/// The cores have no clock and no dice; nobody has `unsafe`.
+/// The cores have no clock and no dice; nobody has `unsafe`. (What `net` has the cores cannot name.)
 const WORDS: &[(&str, &[&str])] = &[
-    (
-        "SystemTime::now",
-        &["stream", "hub", "xep", "stanza", "xml", "jid", "prep", "store/change.rs", "net/mdns/"],
-    ),
+    // It panics from 2038 on where the processor has 32 bits; `net::unix_time` does not.
+    ("SystemTime::now", &[""]),
+    ("unix_time", &["net/mdns/"]),
     (
         "Instant::now",
         &["stream", "hub", "xep", "stanza", "xml", "jid", "prep", "store/change.rs", "net/mdns/"],

@@ -4,7 +4,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Lines of one cause (a place in the code) in one window; what is over is counted and told later, so
 /// that no flood from outside fills a card.
@@ -68,8 +68,7 @@ impl Log for Stderr {
                 Level::Debug | Level::Trace => "<7>",
             });
         } else if record.target() != BARE {
-            // A clock before 1970 can't be written.
-            let now = humantime::format_rfc3339_millis(SystemTime::now().max(SystemTime::UNIX_EPOCH));
+            let now = humantime::format_rfc3339_millis(UNIX_EPOCH + crate::net::unix_time());
             line.push_str(&format!("{now} {:<5} ", record.level().as_str().to_lowercase()));
         }
         if missed > 0 {

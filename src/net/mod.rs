@@ -27,6 +27,7 @@ pub mod work;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::Duration;
 
 /// Fresh random bytes.
 pub fn random<const N: usize>() -> [u8; N] {
@@ -38,6 +39,13 @@ pub fn random<const N: usize>() -> [u8; N] {
         std::process::abort();
     }
     bytes
+}
+
+/// The time since 1970 by this machine's clock. `SystemTime::now` panics from 2038 on where musl's processor has 32 bits.
+pub fn unix_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let nanos = Duration::from_nanos(u64::try_from(now.tv_nsec).unwrap_or_default());
+    Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or_default()).saturating_add(nanos)
 }
 
 /// Salts for the keys of a new password.

@@ -16,6 +16,7 @@ use super::reactor::Reactor;
 use super::resume::Resumable;
 use super::s2s::S2s;
 use super::tls::ServerTls;
+use super::unix_time;
 use super::work::Workers;
 use crate::hub::limits::{Limits, fixed};
 use crate::hub::talk::{Input, Now, SessionId, Sink, Taken};
@@ -38,7 +39,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Poll, Waker};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// A clock that shows less was never set.
 const FLOOR_MS: u64 = super::tls::Clock::BUILD * 1000;
@@ -406,8 +407,7 @@ impl Shared {
 
 /// Whether this machine's clock was ever set.
 pub fn clock_is_set() -> bool {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    unix.as_millis() >= u128::from(FLOOR_MS)
+    unix_time().as_millis() >= u128::from(FLOOR_MS)
 }
 
 /// An end with a stream error.
@@ -439,7 +439,7 @@ fn caps(limits: &Limits) -> Caps {
 
 /// The time since `started` and since 1970.
 pub fn now(started: Instant) -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unix = unix_time();
     let mono = started.elapsed();
     Now {
         unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).max(FLOOR_MS),

@@ -8,7 +8,7 @@ use smol::future;
 use smol::stream::StreamExt as _;
 use std::io::{self, BufRead as _};
 use std::pin::{Pin, pin};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Waits for it. The loop that waits is there once for each `R`, not once for each future.
 pub fn block_on<R>(work: impl Future<Output = R>) -> R {
@@ -28,7 +28,7 @@ pub async fn until(at: Instant) {
 
 /// The time of day, as RFC 3339 writes it.
 pub fn now() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    humantime::format_rfc3339_millis(UNIX_EPOCH + crate::net::unix_time()).to_string()
 }
 
 /// What cut the work short.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
+
+use crate::net::unix_time;
 
 /// Wall time that never stands before this program was made: many of our machines wake up in 1970.
 #[derive(Clone, Debug)]
@@ -50,9 +52,7 @@ impl Clock {
     }
 
     fn raw(&self) -> u64 {
-        self.0.fixed.unwrap_or_else(|| {
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-        })
+        self.0.fixed.unwrap_or_else(|| unix_time().as_secs())
     }
 }
 
