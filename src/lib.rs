@@ -35,7 +35,10 @@
 //! # }
 //! ```
 
-pub use stonechat_core::{hub, prep, stream};
-pub use stonechat_house::{cli, client, net, xep};
-pub use stonechat_store as store;
+#[cfg(feature = "hub")]
+pub use stonechat_core::hub;
+pub use stonechat_core::{prep, stream};
+pub use stonechat_house::{cli, client, net};
 pub use stonechat_wire::{jid, stanza, xml};
+#[cfg(feature = "hub")]
+pub use {stonechat_house::xep, stonechat_store as store};
