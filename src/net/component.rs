@@ -3,8 +3,9 @@
 
 use super::c2s::{self, Fail, Place};
 use super::outbox::{Conn, End};
-use super::reactor::{Socket, Wait};
+use super::reactor::Socket;
 use super::ring::{Scratch, Shared};
+use super::tls::Wait;
 use crate::hub::peer::Link;
 use crate::hub::talk::{Input, Lost, SessionId, Unreachable};
 use crate::jid::Jid;

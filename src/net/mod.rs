@@ -1,27 +1,44 @@
 //! The ring around the two cores: sockets, TLS, DNS, clock and random. The only place that waits.
 
+#[cfg(feature = "hub")]
 pub mod c2s;
 pub mod cert;
 pub mod client;
+#[cfg(feature = "hub")]
 pub mod component;
+#[cfg(feature = "hub")]
 pub mod console;
+#[cfg(feature = "hub")]
 pub mod desk;
 pub mod dns;
+#[cfg(feature = "hub")]
 mod drive;
-mod kept;
+pub mod kept;
+#[cfg(feature = "hub")]
 mod lines;
+#[cfg(feature = "hub")]
 pub mod listen;
 pub mod mdns;
+#[cfg(feature = "hub")]
 pub mod notify;
+#[cfg(feature = "hub")]
 mod outbox;
+#[cfg(feature = "hub")]
 pub mod pairing;
+#[cfg(feature = "hub")]
 pub mod peers;
+#[cfg(feature = "hub")]
 pub mod reactor;
+#[cfg(feature = "hub")]
 mod register;
+#[cfg(feature = "hub")]
 mod resume;
+#[cfg(feature = "hub")]
 pub mod ring;
+#[cfg(feature = "hub")]
 pub mod s2s;
 pub mod tls;
+#[cfg(feature = "hub")]
 pub mod work;
 
 use std::fs::File;
