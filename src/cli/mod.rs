@@ -10,7 +10,10 @@ pub mod config;
 mod disco;
 mod exec;
 pub mod exit;
-#[cfg(feature = "hub")]
+#[cfg(feature = "federation")]
+mod federate;
+#[cfg(all(feature = "hub", not(feature = "federation")))]
+#[path = "alone.rs"]
 mod federate;
 mod iq;
 mod json;

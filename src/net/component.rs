@@ -118,7 +118,7 @@ impl Stream {
                 None => {}
                 Some(ComponentAsk::Closed) => return Err(Fail::Closed),
                 Some(ComponentAsk::Secret { domain }) => {
-                    let secret = self.shared.peers.borrow().secret(&domain).map(Secret::new);
+                    let secret = self.shared.federation.peers.borrow().secret(&domain).map(Secret::new);
                     core.secret(secret.as_ref(), out)?;
                     self.conn.write_all(out).await?;
                     out.clear();

@@ -1,32 +1,26 @@
 //! The ring around the two cores: sockets, TLS, DNS, clock and random. The only place that waits.
 
-#[cfg(feature = "hub")]
-pub mod c2s;
 pub mod cert;
 pub mod client;
+pub mod dns;
+pub mod kept;
+pub mod mdns;
+pub mod tls;
+
 #[cfg(feature = "hub")]
-pub mod component;
+pub mod c2s;
 #[cfg(feature = "hub")]
 pub mod console;
 #[cfg(feature = "hub")]
 pub mod desk;
-pub mod dns;
 #[cfg(feature = "hub")]
 mod drive;
-pub mod kept;
-#[cfg(feature = "hub")]
-mod lines;
 #[cfg(feature = "hub")]
 pub mod listen;
-pub mod mdns;
 #[cfg(feature = "hub")]
 pub mod notify;
 #[cfg(feature = "hub")]
 mod outbox;
-#[cfg(feature = "hub")]
-pub mod pairing;
-#[cfg(feature = "hub")]
-pub mod peers;
 #[cfg(feature = "hub")]
 pub mod reactor;
 #[cfg(feature = "hub")]
@@ -36,10 +30,24 @@ mod resume;
 #[cfg(feature = "hub")]
 pub mod ring;
 #[cfg(feature = "hub")]
-pub mod s2s;
-pub mod tls;
-#[cfg(feature = "hub")]
 pub mod work;
+
+#[cfg(feature = "federation")]
+pub mod component;
+#[cfg(feature = "federation")]
+pub mod federation;
+#[cfg(feature = "federation")]
+mod lines;
+#[cfg(feature = "federation")]
+pub mod pairing;
+#[cfg(feature = "federation")]
+pub mod peers;
+#[cfg(feature = "federation")]
+pub mod s2s;
+
+#[cfg(all(feature = "hub", not(feature = "federation")))]
+#[path = "alone.rs"]
+pub mod federation;
 
 use std::fs::File;
 use std::io::{self, Read};
