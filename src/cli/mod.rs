@@ -242,7 +242,7 @@ fn leads(words: &[String], shared: &CommandInfoWithArgs) -> bool {
 fn unknown(word: &str) -> String {
     match PARTS.iter().find(|part| !part.here && part.commands.contains(&word)) {
         Some(Part { feature, .. }) => format!(
-            "this build has no {feature}: {word:?} is in the usual build, or in cargo build --features {feature}"
+            "this build has no {feature}: {word:?} is in the usual one (cargo build --release), and comes with --features {feature}"
         ),
         None => format!(
             "there is no command {word:?}; there are {}",

@@ -37,7 +37,7 @@ use std::time::Instant;
 #[cfg_attr(
     not(feature = "federation"),
     argh(
-        note = "This build has no federation: what has to do with other servers, components, --dns or mDNS is refused."
+        note = "This build has no federation: options about other servers, --dns and --component are refused, and mDNS is not spoken."
     )
 )]
 pub struct Serve {

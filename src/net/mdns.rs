@@ -1,6 +1,6 @@
 //! Multicast DNS (RFC 6762, RFC 6763): hubs on one network find each other, and are found by their names, where
 //! there is no name server. Here is what both halves need; the client asks ([`resolve`]), a hub answers
-//! ([`Service`]).
+//! (`responder`).
 
 mod ask;
 #[cfg(feature = "federation")]
