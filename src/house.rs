@@ -4,16 +4,20 @@
 
 pub mod cli;
 pub mod net;
+#[cfg(feature = "hub")]
 pub mod xep;
 
 pub use net::client;
-pub use stonechat_core::{hub, prep, stream};
+#[cfg(feature = "hub")]
+pub use stonechat_core::hub;
+pub use stonechat_core::{prep, stream};
+#[cfg(feature = "hub")]
 pub use stonechat_store as store;
 pub use stonechat_wire::{jid, stanza, xml};
 
 // The tests of src/ and those of tests/ share one fake ring, which knows the crate by the name of the package.
 #[cfg(test)]
 extern crate self as stonechat;
-#[cfg(test)]
+#[cfg(all(test, feature = "hub"))]
 #[path = "../tests/common/mod.rs"]
 mod testing;

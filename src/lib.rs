@@ -35,7 +35,17 @@
 //! # }
 //! ```
 
-pub use stonechat_core::{hub, prep, stream};
-pub use stonechat_house::{cli, client, net, xep};
-pub use stonechat_store as store;
+#[cfg(feature = "hub")]
+pub use stonechat_core::hub;
+pub use stonechat_core::{prep, stream};
+#[cfg(feature = "hub")]
+pub use stonechat_house::xep;
+pub use stonechat_house::{cli, client, net};
 pub use stonechat_wire::{jid, stanza, xml};
+
+/// What the hub has acknowledged, on disk; and the plain data that it is asked with.
+pub mod store {
+    pub use stonechat_core::store::change;
+    #[cfg(feature = "hub")]
+    pub use stonechat_store::*;
+}

@@ -64,7 +64,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("argh", &["cli/", "main.rs"]),
     ("smol", &["net/", "cli/"]),
     ("async_io", &["net/", "cli/"]),
-    ("rcgen", &["net/cert"]),
+    ("rcgen", &["net/cert/authority.rs"]),
     ("simple_dns", &["net/dns"]),
     ("idna", &["jid", "net/cert"]),
     ("precis_core", &["jid"]),

@@ -46,6 +46,7 @@ impl Object {
     }
 
     /// A value that is JSON already.
+    #[cfg(feature = "hub")]
     pub fn raw(&mut self, name: &str, value: &str) -> &mut Object {
         self.name(name);
         self.out.push_str(value);

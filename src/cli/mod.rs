@@ -1,20 +1,29 @@
 //! The command line: one file per command, one line per command in [`ALL`].
 
 mod account;
+#[cfg(feature = "hub")]
 mod admin;
 mod args;
+#[cfg(feature = "federation")]
 mod component;
 pub mod config;
 mod disco;
 mod exec;
 pub mod exit;
+#[cfg(feature = "federation")]
+mod federate;
+#[cfg(all(feature = "hub", not(feature = "federation")))]
+#[path = "alone.rs"]
 mod federate;
 mod iq;
 mod json;
 mod listen;
+#[cfg(feature = "hub")]
 mod log;
+#[cfg(feature = "hub")]
 pub mod options;
 mod passwd;
+#[cfg(feature = "federation")]
 mod peer;
 mod ping;
 mod presence;
@@ -22,6 +31,7 @@ mod register;
 mod roster;
 mod seconds;
 mod send;
+#[cfg(feature = "hub")]
 mod serve;
 mod terminal;
 
@@ -34,16 +44,27 @@ use terminal::{Out, complain};
 
 /// Every command, in the order of the help.
 const ALL: &[Command] = &[
+    #[cfg(feature = "hub")]
     Command::local::<serve::Serve>(),
+    #[cfg(feature = "hub")]
     Command::local::<admin::User>(),
+    #[cfg(feature = "hub")]
     Command::local::<admin::Invite>(),
+    #[cfg(feature = "federation")]
     Command::local::<peer::Peer>(),
+    #[cfg(feature = "federation")]
     Command::local::<component::Component>(),
+    #[cfg(feature = "hub")]
     Command::local::<admin::Status>(),
+    #[cfg(feature = "hub")]
     Command::local::<admin::Log>(),
+    #[cfg(feature = "hub")]
     Command::local::<admin::Backup>(),
+    #[cfg(feature = "hub")]
     Command::local::<admin::Restore>(),
+    #[cfg(feature = "hub")]
     Command::local::<admin::Limits>(),
+    #[cfg(feature = "hub")]
     Command::local::<admin::Xeps>(),
     Command::client::<send::Send>(),
     Command::client::<listen::Listen>(),
@@ -54,6 +75,26 @@ const ALL: &[Command] = &[
     Command::client::<iq::Iq>(),
     Command::client::<register::Register>(),
     Command::client::<passwd::Passwd>(),
+];
+
+/// A part of the program that a build may lack.
+struct Part {
+    /// The feature that brings it.
+    feature: &'static str,
+    /// Whether it is here.
+    here: bool,
+    /// Its commands.
+    commands: &'static [&'static str],
+}
+
+/// All such parts. The client is always here.
+const PARTS: &[Part] = &[
+    Part {
+        feature: "hub",
+        here: cfg!(feature = "hub"),
+        commands: &["serve", "user", "invite", "status", "log", "backup", "restore", "limits", "xeps"],
+    },
+    Part { feature: "federation", here: cfg!(feature = "federation"), commands: &["peer", "component"] },
 ];
 
 /// A command of its own: it needs no account on a server.
@@ -92,6 +133,7 @@ enum Early {
 }
 
 impl Command {
+    #[cfg(feature = "hub")]
     const fn local<C: Local>() -> Command {
         fn run<C: Local>(name: &[&str], own: &[&str], _: &[&str]) -> Result<Exit, Early> {
             C::from_args(name, own).map_err(Early::Argh)?.run().map_err(Early::Failure)
@@ -163,13 +205,8 @@ fn dispatch(words: &[String]) -> Result<Exit, Failure> {
                 Ok(Exit::Usage)
             }
             Some("--help" | "help") => out.line(&overview()).map(|()| Exit::Ok),
-            Some("--version" | "-V") => {
-                out.line(concat!("stonechat ", env!("CARGO_PKG_VERSION"))).map(|()| Exit::Ok)
-            }
-            Some(word) => Err(Failure::usage(format!(
-                "there is no command {word:?}; there are {}",
-                ALL.iter().map(|c| c.about.name).collect::<Vec<_>>().join(", ")
-            ))),
+            Some("--version" | "-V") => out.line(&version()).map(|()| Exit::Ok),
+            Some(word) => Err(Failure::usage(unknown(word))),
         };
     };
     let mut rest: Vec<String> = words.get(..at).unwrap_or(&[]).to_vec();
@@ -201,6 +238,28 @@ fn leads(words: &[String], shared: &CommandInfoWithArgs) -> bool {
     args::sort(words, &none, Some(shared)).is_ok_and(|sorted| sorted.own.is_empty())
 }
 
+/// Why there is no such command.
+fn unknown(word: &str) -> String {
+    match PARTS.iter().find(|part| !part.here && part.commands.contains(&word)) {
+        Some(Part { feature, .. }) => format!(
+            "this build has no {feature}: {word:?} is in the usual one (cargo build --release), and comes with --features {feature}"
+        ),
+        None => format!(
+            "there is no command {word:?}; there are {}",
+            ALL.iter().map(|c| c.about.name).collect::<Vec<_>>().join(", ")
+        ),
+    }
+}
+
+/// The version, and what this build lacks.
+fn version() -> String {
+    let mut text = concat!("stonechat ", env!("CARGO_PKG_VERSION")).to_owned();
+    for part in PARTS.iter().filter(|part| !part.here) {
+        text.push_str(&format!(", without {}", part.feature));
+    }
+    text
+}
+
 fn overview() -> String {
     let mut text = String::from(
         "stonechat: XMPP for devices and people, server and client in one binary\n\n\
@@ -230,6 +289,19 @@ mod tests {
                 _ => panic!("{} ran", command.about.name),
             }
         }
+    }
+
+    #[test]
+    fn a_build_knows_what_it_lacks() {
+        let has = |name: &&str| ALL.iter().any(|c| c.about.name == *name);
+        for part in PARTS {
+            assert!(part.commands.iter().all(|name| has(name) == part.here), "{}", part.feature);
+            let line = unknown(part.commands[0]);
+            assert_eq!(line.contains("this build has no"), !part.here, "{line}");
+            assert_eq!(version().contains(part.feature), !part.here, "{}", part.feature);
+        }
+        let of_parts = PARTS.iter().filter(|p| p.here).map(|p| p.commands.len()).sum::<usize>();
+        assert_eq!(ALL.iter().filter(|c| !c.shares).count(), of_parts, "a command of no part");
     }
 
     #[test]

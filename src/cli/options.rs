@@ -91,6 +91,19 @@ const SWITCHES: &[&str] = &["no-c2s", "no-s2s", "no-http", "no-mdns", "s2s-publi
 const SINGLE: &[&str] =
     &["data", "domain", "cert", "key", "registration", "s2s-trust", "s2s-ca", "config", "log"];
 
+/// Names that mean nothing without federation.
+const FEDERATION: &[&str] = &[
+    "s2s",
+    "s2s-tls",
+    "s2s-trust",
+    "s2s-ca",
+    "s2s-public-roots",
+    "dns",
+    "peer-allow",
+    "peer-deny",
+    "component",
+];
+
 /// Where the data goes if nobody says: what systemd gives, `/var/lib` for root, else the user's own.
 pub fn default_data() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -157,7 +170,7 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
         defaults: vec![any(5222), any(5223), any(5269), any(5270)],
         c2s_tls: vec![any(5223)],
         c2s_plain: Vec::new(),
-        federation: true,
+        federation: cfg!(feature = "federation"),
         s2s: vec![any(5269)],
         s2s_tls: vec![any(5270)],
         s2s_trust: Rung::Ca,
@@ -186,6 +199,12 @@ fn build(said: &[Said]) -> Result<Options, Failure> {
                 None => nearest(name),
             };
             return Err(wrong(place, &format!("there is no option {name:?}{hint}")));
+        }
+        if !cfg!(feature = "federation") && FEDERATION.contains(&name.as_str()) {
+            return Err(wrong(
+                place,
+                &format!("this build has no federation: leave {name} out, or take the usual build"),
+            ));
         }
         if !switch && value.is_empty() {
             return Err(wrong(place, &format!("{name} needs a value: {}", example(name))));
@@ -376,6 +395,13 @@ mod tests {
         build(&said)
     }
 
+    fn refuses(lines: &[(&str, &str, &str)]) {
+        for (name, value, wanted) in lines {
+            let line = said(&[("log", "info"), (name, value)]).unwrap_err().line;
+            assert!(line.starts_with("f line 2: ") && line.contains(wanted), "{name} {value}: {line}");
+        }
+    }
+
     #[test]
     fn a_listener_replaces_the_default_and_repeats() {
         let o = said(&[("c2s", "127.0.0.1:1"), ("c2s", "[::1]:2"), ("c2s-plain", "localhost:3")]).unwrap();
@@ -386,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_wrong_line_names_the_place_and_what_would_be_right() {
-        for (name, value, wanted) in [
+        refuses(&[
             ("domian", "x", "did you mean domain?"),
             ("c2s", "here", "c2s 0.0.0.0:5222"),
             ("registration", "maybe", "closed, invite or open"),
@@ -396,20 +422,35 @@ mod tests {
             ("no-c2s", "yes", "stands alone"),
             ("domain", "", "domain kitchen.local"),
             ("http", "0.0.0.0:5280", "leave the option out"),
+            ("s2s-trsut", "ca", "did you mean s2s-trust?"),
+        ]);
+    }
+
+    #[test]
+    #[cfg(feature = "federation")]
+    fn a_wrong_line_about_other_servers_does_too() {
+        refuses(&[
             ("s2s", "5269", "s2s 0.0.0.0:5269"),
             ("s2s-tls", "here:5270", "s2s-tls 0.0.0.0:5270"),
             ("s2s-trust", "anybody", "pinned, ca or dialback; for example: s2s-trust pinned"),
-            ("s2s-trsut", "ca", "did you mean s2s-trust?"),
             ("s2s-public-roots", "yes", "stands alone"),
             ("dns", "ns.example", "ADDRESS or ADDRESS:PORT; for example: dns 192.168.1.1:53"),
             ("dns", "10.0.0.1:0", "no port"),
             ("component", "", "component 127.0.0.1:5347"),
             ("peer-allow", "a b", "peer-allow boat.local"),
             ("peer-deny", "", "peer-deny spam.example"),
-        ] {
-            let line = said(&[("log", "info"), (name, value)]).unwrap_err().line;
-            assert!(line.starts_with("f line 2: ") && line.contains(wanted), "{name} {value}: {line}");
+        ]);
+    }
+
+    #[test]
+    #[cfg(not(feature = "federation"))]
+    fn what_wants_federation_is_refused_and_what_wants_none_is_not() {
+        for name in FEDERATION {
+            refuses(&[(name, "x", "this build has no federation")]);
         }
+        let o = said(&[("no-s2s", ""), ("no-mdns", "")]).unwrap();
+        assert!(!o.federation && o.s2s.is_empty() && o.s2s_tls.is_empty());
+        assert!(!said(&[]).unwrap().federation);
     }
 
     #[test]
@@ -432,6 +473,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "federation")]
     fn federation_is_on_until_it_is_switched_off() {
         let o = said(&[]).unwrap();
         let ports = |list: &[SocketAddr]| list.iter().map(|a| a.port()).collect::<Vec<_>>();

@@ -8,8 +8,6 @@ use crate::hub::limits::fixed;
 use crate::hub::{Hub, Names};
 use crate::net::cert::{self, Identity};
 use crate::net::listen::{self, Door};
-use crate::net::mdns::Sightings;
-use crate::net::peers::Peers;
 use crate::net::reactor::{Reactor, Socket};
 use crate::net::ring::{Shared, Stop};
 use crate::net::{self, c2s::Mode, console, notify::Notify, tls::ServerTls};
@@ -35,6 +33,12 @@ use std::time::Instant;
     example = "A domain of one's own, and people who come with an invitation:\n\n  stonechat serve --domain camp.local --registration invite",
     note = "Every option may stand in a file (--config FILE), one per line: domain camp.local",
     note = "SIGTERM and Ctrl-C end it, SIGHUP reads the file and the certificate again."
+)]
+#[cfg_attr(
+    not(feature = "federation"),
+    argh(
+        note = "This build has no federation: options about other servers, --dns and --component are refused, and mDNS is not spoken."
+    )
 )]
 pub struct Serve {
     /// directory for accounts, messages and keys (default: /var/lib/stonechat for root, else ~/.local/share/stonechat)
@@ -190,10 +194,7 @@ impl Local for Serve {
         let now = net::ring::now(started);
         let boot = u32::from_le_bytes(net::random());
         let mut hub = Hub::new(names.clone(), options.limits.clone(), xep::ALL, now, boot);
-        let mut peers = Peers::load(&store).map_err(|why| Failure::new(Exit::Io, why))?;
-        peers.own = Some(identity.spki_sha256);
-        federate::permit(&mut hub, &options, &mut peers);
-        peers.listens = !options.component.is_empty();
+        let federation = federate::load(&store, &mut hub, &options, &identity)?;
         let settings = settings(&options, &hub, secret);
         let ask_clients = net::ring::certificates_in_use(&store);
         let tls =
@@ -202,12 +203,10 @@ impl Local for Serve {
         let executor = Rc::new(smol::LocalExecutor::new());
         let waiting = |e: std::io::Error| Failure::new(Exit::Internal, format!("waiting for sockets: {e}"));
         let reactor = Reactor::new().map_err(waiting)?;
-        let sightings = Sightings::new(&names.domain, identity.spki_sha256);
         let shared = Shared::new(
             hub,
             store,
-            peers,
-            sightings,
+            federation,
             tls,
             settings,
             ask_clients,
@@ -251,14 +250,12 @@ async fn run(
         .map_err(|e| Failure::new(Exit::Io, format!("signals: {e}")))?;
     shared.spawn_vital(shared.clone().flush_for_ever());
     shared.spawn_vital(shared.clone().finish_for_ever());
-    let lists = [
+    let mut lists: Vec<(Door, &[SocketAddr])> = vec![
         (Door::Clients(Mode::Starttls), &options.c2s),
         (Door::Clients(Mode::Direct), &options.c2s_tls),
         (Door::Clients(Mode::Plain), &options.c2s_plain),
-        (Door::Servers { direct: false }, &options.s2s),
-        (Door::Servers { direct: true }, &options.s2s_tls),
-        (Door::Components, &options.component),
     ];
+    lists.extend(federate::listeners(&options).map(|(door, list)| (Door::Others(door), list)));
     let mut open = Vec::new();
     let asked = lists.iter().any(|(_, l)| l.iter().any(|a| !options.defaults.contains(a)));
     for (door, addresses) in lists {
@@ -266,7 +263,7 @@ async fn run(
             let listener = match listener(*address, door) {
                 Ok(listener) => listener,
                 Err(why) if asked && options.defaults.contains(address) => {
-                    let switch = if matches!(door, Door::Servers { .. }) { "--no-s2s" } else { "--no-c2s" };
+                    let switch = if matches!(door, Door::Others(_)) { "--no-s2s" } else { "--no-c2s" };
                     log::warn!("{}; going on without it, {switch} leaves it out", why.line);
                     continue;
                 }
@@ -283,9 +280,7 @@ async fn run(
         Failure::new(Exit::Io, format!("{}: {e}", options.data.join(console::NAME).display()))
     })?;
     shared.spawn_vital(console::serve(shared.clone(), control));
-    federate::servers(&shared, &options, &identity, &open)?;
-    federate::start(&shared).await?;
-    let mdns = options.mdns.then(|| federate::announce(&shared, &names, &identity, &open)).flatten();
+    let announced = federate::start(&shared, &options, &names, &identity, &open).await?;
     greet(&names, &open, &identity, &options.data);
     let notify = Notify::from_env();
     notify.say("READY=1");
@@ -302,9 +297,7 @@ async fn run(
     let stop = wait(&shared, &mut signals, &flags, &options, &notify, secret).await?;
     notify.say("STOPPING=1");
     log::info!("stopping");
-    if let Some(mdns) = mdns {
-        mdns.goodbye();
-    }
+    announced.goodbye();
     close(&shared, &options.data).await;
     Ok(stop)
 }
@@ -370,13 +363,7 @@ fn reload(
     let names = shared.with_hub(|hub, _| hub.names.clone());
     let identity = identity(&options, &names)?;
     shared.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
-    shared.peers.borrow_mut().own = Some(identity.spki_sha256);
-    shared.sightings.borrow_mut().own_key(identity.spki_sha256);
-    if let Some(s2s) = shared.s2s.get() {
-        s2s.tls.reload(&identity).map_err(|e| Failure::new(Exit::Tls, e.to_string()))?;
-        s2s.lowest.set(options.s2s_trust);
-    }
-    federate::permit_anew(shared, &options);
+    federate::reload(shared, &options, &identity)?;
     shared.store.set_max_accounts(options.limits.accounts);
     let settings = shared.with_hub(|hub, _| settings(&options, hub, secret));
     shared.reload(options.limits.clone(), names, settings);
@@ -422,10 +409,7 @@ fn listener(address: SocketAddr, door: Door) -> Result<std::net::TcpListener, Fa
                 let another = match door {
                     Door::Clients(Mode::Plain) => "choose another port with --c2s-plain",
                     Door::Clients(_) => "choose another port with --c2s or --c2s-tls",
-                    Door::Servers { .. } => {
-                        "choose another port with --s2s or --s2s-tls, or do without other servers: --no-s2s"
-                    }
-                    Door::Components => "choose another port with --component",
+                    Door::Others(door) => federate::another(door),
                 };
                 format!(": something else listens there; {another}")
             }
@@ -585,9 +569,7 @@ fn greet(names: &Names, open: &[(Door, SocketAddr)], identity: &Identity, data: 
             Door::Clients(Mode::Starttls) => "STARTTLS",
             Door::Clients(Mode::Direct) => "direct TLS",
             Door::Clients(Mode::Plain) => "TLS NOT REQUIRED",
-            Door::Servers { direct: false } => "servers, STARTTLS",
-            Door::Servers { direct: true } => "servers, direct TLS",
-            Door::Components => "components",
+            Door::Others(door) => federate::what(*door),
         };
         line(format!("  listens      {at} ({how})"));
     }

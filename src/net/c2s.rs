@@ -3,10 +3,10 @@
 
 use super::drive::Drive;
 use super::outbox::{Conn, End, Outbox};
-use super::reactor::{Sleep, Socket, Wait};
+use super::reactor::{Sleep, Socket};
 use super::resume::NotResumed;
 use super::ring::{Scratch, Shared};
-use super::tls::{self, Tls};
+use super::tls::{self, Tls, Wait};
 use crate::hub::talk::{Input, SessionId};
 use crate::store::change::{Answer, Ask as StoreAsk};
 use crate::stream::{self, Ask, Condition, Receiving, Security, sasl};

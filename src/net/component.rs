@@ -3,8 +3,9 @@
 
 use super::c2s::{self, Fail, Place};
 use super::outbox::{Conn, End};
-use super::reactor::{Socket, Wait};
+use super::reactor::Socket;
 use super::ring::{Scratch, Shared};
+use super::tls::Wait;
 use crate::hub::peer::Link;
 use crate::hub::talk::{Input, Lost, SessionId, Unreachable};
 use crate::jid::Jid;
@@ -117,7 +118,7 @@ impl Stream {
                 None => {}
                 Some(ComponentAsk::Closed) => return Err(Fail::Closed),
                 Some(ComponentAsk::Secret { domain }) => {
-                    let secret = self.shared.peers.borrow().secret(&domain).map(Secret::new);
+                    let secret = self.shared.federation.peers.borrow().secret(&domain).map(Secret::new);
                     core.secret(secret.as_ref(), out)?;
                     self.conn.write_all(out).await?;
                     out.clear();

@@ -1,9 +1,9 @@
 //! The orders of an operator: carried out by the running hub (through [`super::console`]) or, when
 //! there is none, on the data directly. One code for both.
 
+#[cfg(feature = "federation")]
 mod peers;
 
-use super::peers::Link;
 use super::ring::Shared;
 use crate::hub::limits::Limits;
 use crate::hub::talk::{Derived, Now, Password, SessionId, Sink, Taken, Then};
@@ -38,6 +38,19 @@ pub struct Data {
 
 /// An order that could not be carried out: one line for a person.
 pub type Outcome = Result<String, String>;
+
+const UNKNOWN: &str = "that order is unknown here; are hub and command of the same version?";
+
+/// How the links to other domains are doing.
+#[derive(Default)]
+pub(super) struct Standing {
+    /// How many there are.
+    pub up: usize,
+    /// How many failed, and are tried again.
+    pub down: usize,
+    /// Each domain that there is something to say of, and what.
+    pub each: Vec<(Box<str>, String)>,
+}
 
 impl Desk {
     /// The data of a directory that no hub is running on.
@@ -93,17 +106,8 @@ impl Desk {
             ["log", level] => log_level(level),
             ["invite", days, name] => self.invite(days, name).await,
             ["backup", file] => self.backup(file).await,
-            ["peer", "add", domain, address, pin] => self.peer_add(domain, address, pin).await,
-            ["peer", "list"] => self.peer_list().await,
-            ["peer", "key"] => self.peer_key(),
-            ["peer", "remove", domain] => self.peer_remove(domain).await,
-            ["peer", "repair", domain] => self.peer_repair(domain).await,
-            ["peer", "pair", domain] => self.peer_pair(domain).await,
-            ["peer", "accept", domain, code] => self.peer_accept(domain, code).await,
-            ["component", "add", domain, secret] => self.component_add(domain, secret).await,
-            ["component", "list"] => self.component_list().await,
-            ["component", "remove", domain] => self.component_remove(domain).await,
-            _ => Err("that order is unknown here; are hub and command of the same version?".into()),
+            ["peer" | "component", ..] => self.carry_out_abroad(&words).await,
+            _ => Err(UNKNOWN.into()),
         }
     }
 
@@ -293,7 +297,7 @@ impl Desk {
             other => return Err(failed(other)),
         };
         let now = self.now();
-        let peers = self.states().await?;
+        let peers = self.standing().await?;
         let mut out = String::new();
         let mut line =
             |name: &str, value: &dyn std::fmt::Display| out.push_str(&format!("{name}\t{value}\n"));
@@ -315,9 +319,8 @@ impl Desk {
             let (read, written) = shared.traffic();
             line("bytes_in", &read);
             line("bytes_out", &written);
-            let are = |link| peers.values().filter(|peer| peer.state == link).count();
-            line("peers_up", &are(Link::Up));
-            line("peers_down", &are(Link::Waiting));
+            line("peers_up", &peers.up);
+            line("peers_down", &peers.down);
             line("memory_bytes", &memory());
             line("disk_written_bytes", &disk_written());
         }
@@ -327,8 +330,8 @@ impl Desk {
         line("components", &stored.components);
         line("database_bytes", &stored.file_bytes);
         line("commits", &stored.commits);
-        for (domain, peer) in &peers {
-            line(&format!("peer {domain}"), &peer.words());
+        for (domain, words) in &peers.each {
+            line(&format!("peer {domain}"), words);
         }
         Ok(out)
     }

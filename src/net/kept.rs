@@ -1,9 +1,8 @@
 //! XEP-0198: what was said to the other side and not acknowledged yet. The bytes stay in the outbox;
 //! here is what they mean: where each stanza ends, and how many there were.
 
-use super::outbox::each_stanza;
-use crate::hub::talk::Taken;
 use crate::stream::management::{self, TooHigh};
+use crate::xml::{Frame, Framer};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -11,9 +10,9 @@ use std::rc::Rc;
 /// So often a stanza that was not acknowledged is sent again; who still does not take it will not (threats A9).
 const TRIES: u8 = 3;
 
-/// The bookkeeping of an outbox whose stanzas are acknowledged. All places are in the outbox's bytes.
-#[derive(Default)]
-pub(super) struct Kept {
+/// The bookkeeping of an outbox whose stanzas are acknowledged. All places are in the outbox's bytes. `T` is what
+/// is to be done when a stanza is acknowledged.
+pub struct Kept<T> {
     /// The stanzas heard from the other side; their count is the reader's.
     pub inbound: Rc<Cell<u32>>,
     /// What the other side may resume it by.
@@ -34,16 +33,29 @@ pub(super) struct Kept {
     saved: u64,
     /// An `<r/>` is written that has not been answered.
     asked: bool,
-    /// Called when the stanza of that number is acknowledged.
-    taken: VecDeque<(u64, Taken)>,
+    /// What is due when the stanza of that number is acknowledged.
+    taken: VecDeque<(u64, T)>,
     /// The stanza that stood first when the other side came back, and how often it did.
     tried: (u64, u8),
 }
 
-impl Kept {
+impl<T> Kept<T> {
     /// Starts counting behind `front`.
-    pub fn from(front: usize) -> Kept {
-        Kept { front, whole: front, walked: front, ..Kept::default() }
+    pub fn from(front: usize) -> Kept<T> {
+        Kept {
+            inbound: Rc::default(),
+            id: None,
+            front,
+            lengths: VecDeque::new(),
+            whole: front,
+            walked: front,
+            acknowledged: 0,
+            sent: 0,
+            saved: 0,
+            asked: false,
+            taken: VecDeque::new(),
+            tried: (0, 0),
+        }
     }
 
     /// The same bytes, but for the nonzas, on another connection behind `front` others.
@@ -103,7 +115,7 @@ impl Kept {
     }
 
     /// Keeps `then` until all stanzas are acknowledged that are in `bytes`, or gives it back.
-    pub fn when_taken(&mut self, bytes: &[u8], then: Taken) -> Option<Taken> {
+    pub fn when_taken(&mut self, bytes: &[u8], then: T) -> Option<T> {
         self.walk(bytes);
         if self.lengths.is_empty() {
             return Some(then);
@@ -145,7 +157,7 @@ impl Kept {
         h: u32,
         bytes: &[u8],
         sent: usize,
-        due: &mut Vec<Taken>,
+        due: &mut Vec<T>,
     ) -> Result<usize, TooHigh> {
         self.walk(bytes);
         let more = h.wrapping_sub(self.acknowledged as u32);
@@ -162,7 +174,7 @@ impl Kept {
         Ok(more as usize)
     }
 
-    fn fulfil(&mut self, due: &mut Vec<Taken>) {
+    fn fulfil(&mut self, due: &mut Vec<T>) {
         while self.taken.front().is_some_and(|(mark, _)| *mark <= self.acknowledged) {
             due.extend(self.taken.pop_front().map(|(_, then)| then));
         }
@@ -177,7 +189,7 @@ impl Kept {
 
     /// The other side has come back. If the first stanza has stood there too often, it is left out: the length
     /// of it (threats A9).
-    pub fn come_back(&mut self, bytes: &[u8], due: &mut Vec<Taken>) -> Option<usize> {
+    pub fn come_back(&mut self, bytes: &[u8], due: &mut Vec<T>) -> Option<usize> {
         self.walk(bytes);
         let first = self.acknowledged + 1;
         // What was not even written has done no harm.
@@ -205,13 +217,13 @@ impl Kept {
     }
 
     /// All that still waits for an acknowledgement that never comes.
-    pub fn give_up(&mut self) -> impl Iterator<Item = Taken> {
+    pub fn give_up(&mut self) -> impl Iterator<Item = T> {
         std::mem::take(&mut self.taken).into_iter().map(|(_, then)| then)
     }
 }
 
 /// Whether a first-level element that we have written is counted: nonzas are not (XEP-0198 §4).
-pub(super) fn is_stanza(frame: &[u8]) -> bool {
+pub fn is_stanza(frame: &[u8]) -> bool {
     let name = frame.get(1..).unwrap_or_default();
     let end = name.iter().position(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b'/' | b'>'));
     let name = name.get(..end.unwrap_or(name.len())).unwrap_or_default();
@@ -219,17 +231,25 @@ pub(super) fn is_stanza(frame: &[u8]) -> bool {
     matches!(local, b"message" | b"presence" | b"iq")
 }
 
+/// Walks over whole stanzas for as long as `each` says so.
+pub fn each_stanza(bytes: &[u8], mut each: impl FnMut(&[u8]) -> bool) {
+    let mut framer = Framer::new(usize::MAX, u16::MAX);
+    let _ = framer.next(b"<stream>"); // it wants a header first
+    let mut rest = bytes;
+    while let Ok(Some(frame)) = framer.next(rest) {
+        let Some((stanza, behind)) = rest.split_at_checked(frame.split().1) else { return };
+        if !matches!(frame, Frame::Element(_)) || !each(stanza) {
+            return;
+        }
+        rest = behind;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
 
     const M: &[u8] = b"<message><body>x</body></message>";
-
-    fn taken(seen: &Rc<RefCell<Vec<u8>>>, name: u8) -> Taken {
-        let seen = seen.clone();
-        Box::new(move |_, _, _| seen.borrow_mut().push(name))
-    }
 
     #[test]
     fn counts_stanzas_and_nothing_else() {
@@ -244,7 +264,7 @@ mod tests {
     #[test]
     fn drops_what_is_acknowledged() {
         let mut bytes = b"before".to_vec();
-        let mut kept = Kept::from(bytes.len());
+        let mut kept = Kept::<u8>::from(bytes.len());
         kept.request(&mut bytes);
         assert_eq!(bytes, b"before", "nothing to ask for");
         for _ in 0..3 {
@@ -271,7 +291,7 @@ mod tests {
     #[test]
     fn the_count_wraps() {
         let mut kept =
-            Kept { acknowledged: u64::from(u32::MAX), sent: u64::from(u32::MAX), ..Kept::default() };
+            Kept { acknowledged: u64::from(u32::MAX), sent: u64::from(u32::MAX), ..Kept::<u8>::from(0) };
         let bytes = [M, M].concat();
         let mut due = Vec::new();
         assert_eq!(kept.acknowledge(1, &bytes, bytes.len(), &mut due), Ok(2));
@@ -280,25 +300,25 @@ mod tests {
 
     #[test]
     fn tells_when_it_is_acknowledged() {
-        let (seen, mut due) = (Rc::default(), Vec::new());
-        let mut kept = Kept::default();
-        assert!(kept.when_taken(b"", taken(&seen, 0)).is_some());
+        let mut due = Vec::new();
+        let mut kept = Kept::from(0);
+        assert!(kept.when_taken(b"", 0).is_some());
         let bytes = [M, M, M].concat();
-        assert!(kept.when_taken(&bytes[..M.len() * 2], taken(&seen, 2)).is_none());
-        assert!(kept.when_taken(&bytes, taken(&seen, 3)).is_none());
+        assert!(kept.when_taken(&bytes[..M.len() * 2], 2).is_none());
+        assert!(kept.when_taken(&bytes, 3).is_none());
         kept.acknowledge(1, &bytes, bytes.len(), &mut due).unwrap();
         assert!(due.is_empty());
         kept.acknowledge(2, &bytes, bytes.len(), &mut due).unwrap();
-        assert_eq!(due.len(), 1);
-        assert_eq!(kept.give_up().count(), 1);
+        assert_eq!(due, [2]);
+        assert_eq!(kept.give_up().collect::<Vec<_>>(), [3]);
     }
 
     #[test]
     fn poison_goes_after_three_times() {
-        let (seen, mut due) = (Rc::default(), Vec::new());
+        let mut due = Vec::new();
         let mut bytes = [M, b"<iq/>"].concat();
-        let mut kept = Kept::default();
-        assert!(kept.when_taken(&bytes, taken(&seen, 1)).is_none());
+        let mut kept = Kept::from(0);
+        assert!(kept.when_taken(&bytes, 1).is_none());
         for _ in 0..3 {
             kept.lost(&bytes, bytes.len());
             kept.moved(0);
@@ -312,6 +332,6 @@ mod tests {
         assert!(due.is_empty());
         // The other side has seen one stanza since.
         assert_eq!(kept.acknowledge(1, &bytes, bytes.len(), &mut due), Ok(1));
-        assert_eq!(due.len(), 1);
+        assert_eq!(due, [1]);
     }
 }

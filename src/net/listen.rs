@@ -1,10 +1,9 @@
 //! Listeners: accept, count, hand over.
 
 use super::c2s::{self, Mode, Place};
-use super::component;
+use super::federation;
 use super::reactor::Socket;
 use super::ring::Shared;
-use super::s2s;
 use crate::hub::limits::fixed::BACKLOG;
 use rustix::fd::AsFd;
 use std::io;
@@ -25,13 +24,8 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
 pub enum Door {
     /// Clients.
     Clients(Mode),
-    /// Components (XEP-0114).
-    Components,
-    /// Other servers.
-    Servers {
-        /// TLS from the first byte (XEP-0368).
-        direct: bool,
-    },
+    /// Others: servers, components.
+    Others(federation::Door),
 }
 
 /// Accepts for ever.
@@ -53,12 +47,7 @@ pub async fn accept(shared: Rc<Shared>, listener: Socket<TcpListener>, door: Doo
                         Door::Clients(mode) => {
                             shared.spawn(c2s::serve(shared.clone(), io, peer, mode, place))
                         }
-                        Door::Components => {
-                            shared.spawn(component::serve(shared.clone(), io, peer, place));
-                        }
-                        Door::Servers { direct } => {
-                            shared.spawn(s2s::serve(shared.clone(), io, peer, direct, place));
-                        }
+                        Door::Others(door) => door.serve(&shared, io, peer, place),
                     },
                     Err(e) => log::error!("{peer}: {e}"),
                 }

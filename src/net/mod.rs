@@ -1,28 +1,53 @@
 //! The ring around the two cores: sockets, TLS, DNS, clock and random. The only place that waits.
 
-pub mod c2s;
 pub mod cert;
 pub mod client;
-pub mod component;
-pub mod console;
-pub mod desk;
 pub mod dns;
-mod drive;
-mod kept;
-mod lines;
-pub mod listen;
+pub mod kept;
 pub mod mdns;
-pub mod notify;
-mod outbox;
-pub mod pairing;
-pub mod peers;
-pub mod reactor;
-mod register;
-mod resume;
-pub mod ring;
-pub mod s2s;
 pub mod tls;
+
+#[cfg(feature = "hub")]
+pub mod c2s;
+#[cfg(feature = "hub")]
+pub mod console;
+#[cfg(feature = "hub")]
+pub mod desk;
+#[cfg(feature = "hub")]
+mod drive;
+#[cfg(feature = "hub")]
+pub mod listen;
+#[cfg(feature = "hub")]
+pub mod notify;
+#[cfg(feature = "hub")]
+mod outbox;
+#[cfg(feature = "hub")]
+pub mod reactor;
+#[cfg(feature = "hub")]
+mod register;
+#[cfg(feature = "hub")]
+mod resume;
+#[cfg(feature = "hub")]
+pub mod ring;
+#[cfg(feature = "hub")]
 pub mod work;
+
+#[cfg(feature = "federation")]
+pub mod component;
+#[cfg(feature = "federation")]
+pub mod federation;
+#[cfg(feature = "federation")]
+mod lines;
+#[cfg(feature = "federation")]
+pub mod pairing;
+#[cfg(feature = "federation")]
+pub mod peers;
+#[cfg(feature = "federation")]
+pub mod s2s;
+
+#[cfg(all(feature = "hub", not(feature = "federation")))]
+#[path = "alone.rs"]
+pub mod federation;
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,15 +1,14 @@
 //! One connection as everybody but its reader sees it: a socket, perhaps TLS, and what waits to be
 //! written. Nothing is ever written from inside routing; the flusher does it once per turn.
 
-use super::kept::{Kept, is_stanza};
-use super::reactor::{Socket, Wait};
-use super::tls::Tls;
+use super::kept::{Kept, each_stanza, is_stanza};
+use super::reactor::Socket;
+use super::tls::{Tls, Wait};
 use crate::hub::limits::fixed;
 use crate::hub::talk::{SessionId, Taken};
 use crate::jid::FullJid;
 use crate::stream;
 use crate::stream::management::TooHigh;
-use crate::xml::{Frame, Framer};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -161,7 +160,7 @@ pub struct Outbox {
     /// Called when that many bytes have been written.
     taken: VecDeque<(u64, Taken)>,
     /// With stream management, what is written stays in `bytes` until it is acknowledged.
-    kept: Option<Box<Kept>>,
+    kept: Option<Box<Kept<Taken>>>,
     /// The socket takes no more; a task waits for it.
     blocked: bool,
     /// On the flusher's list.
@@ -323,7 +322,7 @@ impl Outbox {
     }
 
     /// The bookkeeping of stream management, if there is any.
-    pub(super) fn kept(&mut self) -> Option<&mut Kept> {
+    pub(super) fn kept(&mut self) -> Option<&mut Kept<Taken>> {
         self.kept.as_deref_mut()
     }
 
@@ -507,20 +506,6 @@ impl Outbox {
         (self.conn, self.first, self.sent) = (None, 0, 0);
         (self.held, self.blocked) = (true, false);
         (rest, waiting)
-    }
-}
-
-/// Walks over whole stanzas for as long as `each` says so.
-pub fn each_stanza(bytes: &[u8], mut each: impl FnMut(&[u8]) -> bool) {
-    let mut framer = Framer::new(usize::MAX, u16::MAX);
-    let _ = framer.next(b"<stream>"); // it wants a header first
-    let mut rest = bytes;
-    while let Ok(Some(frame)) = framer.next(rest) {
-        let Some((stanza, behind)) = rest.split_at_checked(frame.split().1) else { return };
-        if !matches!(frame, Frame::Element(_)) || !each(stanza) {
-            return;
-        }
-        rest = behind;
     }
 }
 

@@ -353,7 +353,7 @@ fn queue(state: &mut PeerState, (count, bytes): (u32, u64), oldest: u64) {
 /// A record is another one, or gone: streams that rest on what was before are closed, and the hub tries anew.
 pub fn changed(shared: &Rc<Shared>, domain: &str) {
     {
-        let mut peers = shared.peers.borrow_mut();
+        let mut peers = shared.federation.peers.borrow_mut();
         // What was wrong was so with what was on record before.
         if let Some(live) = peers.live.get_mut(domain).filter(|live| live.state != Link::Up) {
             (live.state, live.error) = (Link::Down, None);
@@ -363,7 +363,7 @@ pub fn changed(shared: &Rc<Shared>, domain: &str) {
             true => drop(hub.peers.denied.insert(domain.into())),
             false => drop(hub.peers.denied.remove(domain)),
         });
-        shared.sightings.borrow_mut().pinned(peers.records.keys().map(|domain| &**domain));
+        shared.federation.sightings.borrow_mut().pinned(peers.records.keys().map(|domain| &**domain));
     }
     super::s2s::changed(shared, domain);
     shared.hear(Input::Sighted { domain });
@@ -371,7 +371,7 @@ pub fn changed(shared: &Rc<Shared>, domain: &str) {
 
 /// A component may attach, under another secret perhaps, or no longer.
 pub fn component_changed(shared: &Rc<Shared>, domain: &str) {
-    let is = shared.peers.borrow().components.contains_key(domain);
+    let is = shared.federation.peers.borrow().components.contains_key(domain);
     // Nobody speaks for it any more by what it has proven as another server.
     super::s2s::changed(shared, domain);
     shared.with_hub(|hub, sink| {
@@ -386,7 +386,7 @@ pub fn component_changed(shared: &Rc<Shared>, domain: &str) {
 
 /// Who is to be seen on the local network.
 pub fn seen(shared: &Rc<Shared>) -> Vec<Seen> {
-    let list = shared.sightings.borrow().list();
+    let list = shared.federation.sightings.borrow().list();
     let here = list.into_iter().filter(|one| !one.gone);
     here.map(|one| Seen {
         domain: one.domain.as_str().into(),
@@ -407,12 +407,12 @@ const WAIT: Duration = Duration::from_secs(30);
 ///
 /// One line for a person.
 pub async fn pair(shared: &Rc<Shared>, domain: Option<&str>) -> Result<String, String> {
-    let own = shared.peers.borrow().own;
-    let (Some(own), true) = (own, shared.s2s.get().is_some()) else {
+    let own = shared.federation.peers.borrow().own;
+    let (Some(own), true) = (own, shared.federation.s2s.get().is_some()) else {
         return Err("this hub does not reach other domains; it runs with --no-s2s".into());
     };
     // Whoever asks again for the same asks how it stands; for another, he has changed his mind.
-    let same = match shared.pairing.status() {
+    let same = match shared.federation.pairing.status() {
         Status::Closed(_) => false,
         Status::Waiting { with, .. } => with.as_deref() == domain,
         Status::Compare(offer) => domain.is_none_or(|domain| *offer.peer.domain == *domain),
@@ -420,15 +420,15 @@ pub async fn pair(shared: &Rc<Shared>, domain: Option<&str>) -> Result<String, S
     if !same {
         let patience = Duration::from_secs(shared.limits().pairing_seconds);
         let us = shared.with_hub(|hub, _| (*hub.names.domain).into());
-        shared.pairing.open(pairing::Hub { domain: us, pin: own }, domain, patience);
+        shared.federation.pairing.open(pairing::Hub { domain: us, pin: own }, domain, patience);
         shared.spawn(seek(shared.clone(), domain.map(Box::from)));
     }
-    let (mine, started) = (shared.pairing.opened(), Instant::now());
+    let (mine, started) = (shared.federation.pairing.opened(), Instant::now());
     loop {
-        if shared.pairing.opened() != mine {
+        if shared.federation.pairing.opened() != mine {
             return Err("another pairing has taken its place".into());
         }
-        let left = match shared.pairing.status() {
+        let left = match shared.federation.pairing.status() {
             Status::Compare(offer) => return Ok(compare(&offer)),
             Status::Closed(None) => return Err("nobody has come; the pairing is closed".into()),
             Status::Closed(Some(why)) => return Err(format!("nothing was paired: {why}")),
@@ -440,7 +440,7 @@ pub async fn pair(shared: &Rc<Shared>, domain: Option<&str>) -> Result<String, S
                 left.as_secs()
             ));
         };
-        smol::future::or(shared.pairing.changed(), shared.reactor.after(left.min(patience))).await;
+        smol::future::or(shared.federation.pairing.changed(), shared.reactor.after(left.min(patience))).await;
     }
 }
 
@@ -455,14 +455,16 @@ fn compare(offer: &Offer) -> String {
 
 /// Dials the other hub of a pairing until somebody is there who wants the same.
 async fn seek(shared: Rc<Shared>, with: Option<Box<str>>) {
-    let mine = shared.pairing.opened();
-    let waits =
-        || shared.pairing.opened() == mine && matches!(shared.pairing.status(), Status::Waiting { .. });
+    let mine = shared.federation.pairing.opened();
+    let waits = || {
+        shared.federation.pairing.opened() == mine
+            && matches!(shared.federation.pairing.status(), Status::Waiting { .. })
+    };
     while waits() {
         let domains: Vec<Box<str>> = match &with {
             Some(domain) => vec![domain.clone()],
             None => {
-                let peers = shared.peers.borrow();
+                let peers = shared.federation.peers.borrow();
                 let paired = |domain: &str| peers.records.get(domain).is_some_and(|r| r.pin.is_some());
                 let seen = seen(&shared).into_iter().map(|one| one.domain);
                 seen.filter(|domain| !paired(domain)).collect()
@@ -485,7 +487,7 @@ async fn seek(shared: Rc<Shared>, with: Option<Box<str>>) {
 ///
 /// One line for a person.
 pub fn accept(shared: &Rc<Shared>, domain: &str, code: Option<&str>) -> Result<Pin, String> {
-    let Status::Compare(offer) = shared.pairing.status() else {
+    let Status::Compare(offer) = shared.federation.pairing.status() else {
         return Err(format!("no pairing waits for a yes; stonechat peer pair {domain} opens one"));
     };
     if *offer.peer.domain != *domain {
@@ -496,11 +498,11 @@ pub fn accept(shared: &Rc<Shared>, domain: &str, code: Option<&str>) -> Result<P
             |text: &str| text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect::<String>();
         if digits(code) != digits(&offer.digits()) {
             // One guess (threats I5).
-            let _ = shared.pairing.close();
+            let _ = shared.federation.pairing.close();
             return Err("the codes differ: somebody may stand between the two hubs. Nothing was pinned, and the pairing is closed".into());
         }
     }
-    let hub = shared.pairing.accept(domain).map_err(|why| why.to_string())?;
+    let hub = shared.federation.pairing.accept(domain).map_err(|why| why.to_string())?;
     Ok(hub.pin)
 }
 

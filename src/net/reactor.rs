@@ -5,8 +5,8 @@
 //! timer for each wait, and hands its turn over to a thread of its own after half a millisecond; with it the
 //! same message takes eight. It serves what is rare: the console, signals, the client half.
 
+use super::tls::Wait;
 use crate::hub::limits::fixed::EVENTS;
-use async_io::Async;
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::fd::{AsFd, OwnedFd};
@@ -357,23 +357,6 @@ where
     }
 }
 
-/// A socket that can be waited for, whoever it is that waits: [`Socket`] of the hub, `Async` of the client.
-pub trait Wait {
-    /// What reads and writes.
-    type Io<'a>: Read + Write
-    where
-        Self: 'a;
-
-    /// What reads and writes.
-    fn io(&self) -> Self::Io<'_>;
-
-    /// Waits until a read that would have blocked may be tried again.
-    fn readable(&self) -> impl Future<Output = io::Result<()>>;
-
-    /// Waits until a write that would have blocked may be tried again.
-    fn writable(&self) -> impl Future<Output = io::Result<()>>;
-}
-
 impl<T: AsFd + 'static> Wait for Socket<T>
 where
     for<'a> &'a T: Read + Write,
@@ -402,25 +385,6 @@ where
         })
         .await;
         Ok(())
-    }
-}
-
-impl<T: 'static> Wait for Async<T>
-where
-    for<'a> &'a T: Read + Write,
-{
-    type Io<'a> = &'a T;
-
-    fn io(&self) -> &T {
-        self.get_ref()
-    }
-
-    async fn readable(&self) -> io::Result<()> {
-        Async::readable(self).await
-    }
-
-    async fn writable(&self) -> io::Result<()> {
-        Async::writable(self).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! Streams that are lost and found again (XEP-0198 §5): the session stays, its outbox waits, and a new
 //! connection takes the old one's place.
 
-use super::kept::is_stanza;
-use super::outbox::{Conn, End, each_stanza};
+use super::kept::{each_stanza, is_stanza};
+use super::outbox::{Conn, End};
 use super::ring::Shared;
 use crate::hub::talk::{Input, SessionId};
 use crate::jid::BareJid;

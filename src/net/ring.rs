@@ -8,13 +8,10 @@ mod mouth;
 
 pub use mouth::Mouth;
 
-use super::mdns::Sightings;
+use super::federation::Federation;
 use super::outbox::{Conn, End, Outbox, Pool};
-use super::pairing::Pairing;
-use super::peers::Peers;
 use super::reactor::Reactor;
 use super::resume::Resumable;
-use super::s2s::S2s;
 use super::tls::ServerTls;
 use super::unix_time;
 use super::work::Workers;
@@ -30,7 +27,7 @@ use crate::stream::{self, Condition};
 use crate::xml::{Caps, Scan, Scope, ns};
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver, Sender};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -99,12 +96,8 @@ pub struct Shared {
     pub throttle: RefCell<Throttle>,
     /// The store.
     pub store: Store,
-    /// What is settled about other domains, components, and how the streams to them are doing.
-    pub peers: RefCell<Peers>,
-    /// Who was seen on the local network.
-    pub sightings: Rc<RefCell<Sightings>>,
-    /// The pairing that is open, if one is.
-    pub pairing: Pairing,
+    /// Other domains.
+    pub federation: Federation,
     /// Threads for key derivation.
     pub workers: Workers,
     /// TLS for incoming connections.
@@ -133,8 +126,6 @@ pub struct Shared {
     broken: Cell<bool>,
     /// The hub is stopping: nobody new is let in.
     pub closing: Cell<bool>,
-    /// Streams between servers, if there is federation.
-    pub s2s: OnceCell<Rc<S2s>>,
     /// Told to stop; what is said to it is the reason.
     pub stop: Channel<Stop>,
     /// Links that the hub wants, and after how many milliseconds (see [`Sink::dial`]).
@@ -176,8 +167,7 @@ impl Shared {
     pub fn new(
         hub: Hub,
         store: Store,
-        peers: Peers,
-        sightings: Sightings,
+        federation: Federation,
         tls: ServerTls,
         settings: stream::Settings,
         ask_clients: Arc<AtomicBool>,
@@ -209,9 +199,7 @@ impl Shared {
             }),
             throttle: RefCell::default(),
             store,
-            peers: RefCell::new(peers),
-            sightings: Rc::new(RefCell::new(sightings)),
-            pairing: Pairing::default(),
+            federation,
             workers: Workers::new(),
             tls,
             ask_clients,
@@ -228,7 +216,6 @@ impl Shared {
             started,
             broken: Cell::new(false),
             closing: Cell::new(false),
-            s2s: OnceCell::new(),
             stop: channel::unbounded(),
             dials: channel::unbounded(),
         })

@@ -13,9 +13,10 @@ mod known;
 mod peer;
 mod roots;
 mod server;
-#[cfg(test)]
+#[cfg(all(test, feature = "hub"))]
 mod tests;
 
+use async_io::Async;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +30,6 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use webpki::EndEntityCert;
 
 use super::cert::{self, Pin};
-use super::reactor::Wait;
 pub use client::{ClientTls, Trust};
 pub use clock::Clock;
 pub use error::{Error, Refused};
@@ -415,6 +415,42 @@ struct Nothing;
 impl Read for Nothing {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// A socket that can be waited for, whoever it is that waits: the hub's `Socket`, the client's `Async`.
+pub trait Wait {
+    /// What reads and writes.
+    type Io<'a>: Read + Write
+    where
+        Self: 'a;
+
+    /// What reads and writes.
+    fn io(&self) -> Self::Io<'_>;
+
+    /// Waits until a read that would have blocked may be tried again.
+    fn readable(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// Waits until a write that would have blocked may be tried again.
+    fn writable(&self) -> impl Future<Output = io::Result<()>>;
+}
+
+impl<T: 'static> Wait for Async<T>
+where
+    for<'a> &'a T: Read + Write,
+{
+    type Io<'a> = &'a T;
+
+    fn io(&self) -> &T {
+        self.get_ref()
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        Async::readable(self).await
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        Async::writable(self).await
     }
 }
 

@@ -12,7 +12,6 @@
 mod accounts;
 mod backup;
 mod batch;
-pub mod change;
 mod extras;
 mod failed;
 mod files;
@@ -31,6 +30,7 @@ mod worker;
 
 pub use backup::restore;
 pub use failed::Failed;
+pub use stonechat_core::store::change;
 
 use change::{Answer, Ask, Change, Job};
 use redb::StorageBackend;

@@ -58,10 +58,14 @@ pub const ALL: &[Extension] = &[
     invite::INVITE,
     ibr_token::IBR_TOKEN,
     // Of streams themselves.
+    #[cfg(feature = "federation")]
     component::COMPONENT,
     external::EXTERNAL,
+    #[cfg(feature = "federation")]
     dialback_keys::DIALBACK_KEYS,
+    #[cfg(feature = "federation")]
     dialback::DIALBACK,
+    #[cfg(feature = "federation")]
     bidi::BIDI,
     direct_tls::DIRECT_TLS,
 ];

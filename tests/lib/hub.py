@@ -1,6 +1,7 @@
 """Starts and stops hubs for tests, each on a loopback address of its own with its own data directory.
 
-The binary is $STONECHAT, or target/release/stonechat of this tree. Every wait is bounded, and only
+The binary is $STONECHAT, or target/release/stonechat of this tree; where $STONECHAT_HUB is another, that one is the hub and
+obeys the operator, and $STONECHAT the client. Every wait is bounded, and only
 processes that were started here are ended.
 """
 
@@ -22,6 +23,7 @@ import xmpp
 TOP = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target"))
 BINARY = os.environ.get("STONECHAT") or str(TARGET / "release" / "stonechat")
+HUB = os.environ.get("STONECHAT_HUB") or BINARY
 TOOLS = TARGET / "tests"
 PASSWORD = "Tr1ck-ier Pässwörd"
 
@@ -77,7 +79,7 @@ class Hub:
         self.flags, self.listeners, self.proc, self.lines = list(flags), listeners, None, []
 
     def command(self):
-        cmd = [*self.wrapper, BINARY, "serve", "--data", str(self.data), "--domain", self.domain]
+        cmd = [*self.wrapper, HUB, "serve", "--data", str(self.data), "--domain", self.domain]
         if self.listeners:
             for name, port in self.ports.items():
                 cmd += [f"--{name}", f"{self.ip}:{port}"]
@@ -162,7 +164,7 @@ class Hub:
 
     def run(self, *args, input=None, check=True, timeout=30, env=None):
         """A subcommand on this hub's data directory."""
-        return run(*args, "--data", str(self.data), input=input, check=check, timeout=timeout, env=env)
+        return run(*args, "--data", str(self.data), input=input, check=check, timeout=timeout, env=env, binary=HUB)
 
     def user(self, *names, password=PASSWORD):
         """Adds accounts in this domain."""
@@ -191,9 +193,9 @@ class Hub:
         return c.online() if online else c
 
 
-def run(*args, input=None, check=True, timeout=30, env=None):
+def run(*args, input=None, check=True, timeout=30, env=None, binary=BINARY):
     """The binary with these arguments; text in, text out."""
-    p = subprocess.run([BINARY, *map(str, args)], input=input, capture_output=True, text=True, timeout=timeout,
+    p = subprocess.run([binary, *map(str, args)], input=input, capture_output=True, text=True, timeout=timeout,
                        env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL if input is None else None)
     if check and p.returncode != 0:
         raise AssertionError(f"{' '.join(map(str, args))}: exit {p.returncode}\n{p.stdout}{p.stderr}")

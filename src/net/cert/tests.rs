@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::arithmetic_side_effects, clippy::string_slice)]
 
+use super::authority::common_name;
 use super::*;
 use proptest::prelude::*;
+use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 
 /// A directory of its own, gone at the end.
 pub(in crate::net) struct Scratch(pub PathBuf);

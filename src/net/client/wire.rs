@@ -1,8 +1,7 @@
 //! A TCP connection, with TLS or without, and what waits to be written to it.
 
 use super::error::Error;
-use crate::net::kept::{Kept, is_stanza};
-use crate::net::outbox::each_stanza;
+use crate::net::kept::{Kept, each_stanza, is_stanza};
 use crate::net::tls::{self, ClientTls, Tls, handshake};
 use crate::stream::Bindings;
 use crate::stream::management::TooHigh;
@@ -21,7 +20,7 @@ pub(super) struct Wire {
     /// Written already, from the front of `out`.
     sent: usize,
     /// Stream management (XEP-0198).
-    kept: Option<Box<Kept>>,
+    kept: Option<Box<Kept<()>>>,
 }
 
 impl Wire {

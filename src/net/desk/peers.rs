@@ -1,6 +1,6 @@
 //! Orders about other domains and components. What is written down takes effect at once.
 
-use super::{Desk, Outcome, failed};
+use super::{Desk, Outcome, Standing, UNKNOWN, failed};
 use crate::net::cert;
 use crate::net::peers::{self, Link, PeerState, Peers};
 use crate::store::change::{Answer, Ask, Change, PeerRecord, PeerSource};
@@ -14,6 +14,35 @@ const SHORT: usize = 16;
 const LONG: usize = 1024;
 
 impl Desk {
+    /// An order about peers or components.
+    pub(in crate::net) async fn carry_out_abroad(&self, words: &[&str]) -> Outcome {
+        match words {
+            ["peer", "add", domain, address, pin] => self.peer_add(domain, address, pin).await,
+            ["peer", "list"] => self.peer_list().await,
+            ["peer", "key"] => self.peer_key(),
+            ["peer", "remove", domain] => self.peer_remove(domain).await,
+            ["peer", "repair", domain] => self.peer_repair(domain).await,
+            ["peer", "pair", domain] => self.peer_pair(domain).await,
+            ["peer", "accept", domain, code] => self.peer_accept(domain, code).await,
+            ["component", "add", domain, secret] => self.component_add(domain, secret).await,
+            ["component", "list"] => self.component_list().await,
+            ["component", "remove", domain] => self.component_remove(domain).await,
+            _ => Err(UNKNOWN.into()),
+        }
+    }
+
+    /// How the links are doing.
+    pub(in crate::net) async fn standing(&self) -> Result<Standing, String> {
+        let all = self.states().await?;
+        let are = |link| all.values().filter(|peer| peer.state == link).count();
+        let (up, down) = (are(Link::Up), are(Link::Waiting));
+        Ok(Standing {
+            up,
+            down,
+            each: all.iter().map(|(domain, peer)| (domain.clone(), peer.words())).collect(),
+        })
+    }
+
     async fn write(&self, change: Change) -> Result<(), String> {
         match self.ask(vec![change], Ask::Nothing).await {
             Answer::Nothing => Ok(()),
@@ -54,14 +83,14 @@ impl Desk {
         self.write(Change::PeerPut { peer: record.clone() }).await?;
         if let Desk::Hub(shared) = self {
             let domain = record.domain.clone();
-            shared.peers.borrow_mut().put(record);
+            shared.federation.peers.borrow_mut().put(record);
             peers::changed(shared, &domain);
         }
         Ok(())
     }
 
     /// Empty words: not said. What is not said stays as it is.
-    pub(super) async fn peer_add(&self, domain: &str, address: &str, pin: &str) -> Outcome {
+    async fn peer_add(&self, domain: &str, address: &str, pin: &str) -> Outcome {
         let domain = self.foreign(domain)?;
         if self.secret(&domain).await?.is_some() {
             return Err(format!("{domain} is a component of this hub; it needs no peer"));
@@ -114,14 +143,14 @@ impl Desk {
         Ok(text)
     }
 
-    pub(super) async fn peer_remove(&self, domain: &str) -> Outcome {
+    async fn peer_remove(&self, domain: &str) -> Outcome {
         let domain = self.foreign(domain)?;
         if self.record(&domain).await?.is_none() {
             return Err(format!("nothing is kept of {domain}; stonechat peer list shows the others"));
         }
         self.write(Change::PeerRemove { domain: domain.clone() }).await?;
         if let Desk::Hub(shared) = self {
-            shared.peers.borrow_mut().remove(&domain);
+            shared.federation.peers.borrow_mut().remove(&domain);
             peers::changed(shared, &domain);
         }
         let queued = self.states().await?.get(&domain).map_or(0, |state| state.queued);
@@ -132,7 +161,7 @@ impl Desk {
         Ok(format!("removed {domain}{rest}"))
     }
 
-    pub(super) async fn peer_repair(&self, domain: &str) -> Outcome {
+    async fn peer_repair(&self, domain: &str) -> Outcome {
         let domain = self.foreign(domain)?;
         let Some(record) = self.record(&domain).await? else {
             return Err(format!("nothing is kept of {domain}; stonechat peer list shows the others"));
@@ -147,7 +176,7 @@ impl Desk {
         ))
     }
 
-    pub(super) async fn peer_pair(&self, domain: &str) -> Outcome {
+    async fn peer_pair(&self, domain: &str) -> Outcome {
         let Desk::Hub(shared) = self else { return Err(NEEDS_HUB.into()) };
         let domain = if domain.is_empty() { None } else { Some(self.foreign(domain)?) };
         if let Some(domain) = &domain {
@@ -156,7 +185,7 @@ impl Desk {
         peers::pair(shared, domain.as_deref()).await
     }
 
-    pub(super) async fn peer_accept(&self, domain: &str, code: &str) -> Outcome {
+    async fn peer_accept(&self, domain: &str, code: &str) -> Outcome {
         let Desk::Hub(shared) = self else { return Err(NEEDS_HUB.into()) };
         let domain = self.foreign(domain)?;
         let before = self.may_pair(&domain).await?;
@@ -191,7 +220,7 @@ impl Desk {
     }
 
     /// All that is known of other domains.
-    pub(super) async fn states(&self) -> Result<BTreeMap<Box<str>, PeerState>, String> {
+    async fn states(&self) -> Result<BTreeMap<Box<str>, PeerState>, String> {
         let shared = match self {
             Desk::Hub(shared) => shared,
             Desk::Data(data) => {
@@ -204,20 +233,20 @@ impl Desk {
         };
         // The hub knows what waits.
         let seen = peers::seen(shared);
-        let peers = shared.peers.borrow();
+        let peers = shared.federation.peers.borrow();
         Ok(shared.with_hub(|hub, _| peers::states(&peers, Some(hub), &[], &seen)))
     }
 
     /// One line for each domain; see [`PeerState::line`].
-    pub(super) async fn peer_list(&self) -> Outcome {
+    async fn peer_list(&self) -> Outcome {
         let now = self.now().unix();
         Ok(self.states().await?.values().map(|state| state.line(now) + "\n").collect())
     }
 
     /// Our domain, and the key that another hub is to pin.
-    pub(super) fn peer_key(&self) -> Outcome {
+    fn peer_key(&self) -> Outcome {
         let own = match self {
-            Desk::Hub(shared) => shared.peers.borrow().own,
+            Desk::Hub(shared) => shared.federation.peers.borrow().own,
             Desk::Data(_) => None,
         };
         let pin = own.ok_or("the key is shown by a running hub: stonechat serve")?;
@@ -225,7 +254,7 @@ impl Desk {
     }
 
     /// An empty secret: the hub makes one, and the answer is the secret.
-    pub(super) async fn component_add(&self, domain: &str, secret: &str) -> Outcome {
+    async fn component_add(&self, domain: &str, secret: &str) -> Outcome {
         let domain = self.foreign(domain)?;
         if self.record(&domain).await?.is_some() {
             return Err(format!("{domain} is a peer; stonechat peer remove {domain} comes first"));
@@ -241,12 +270,12 @@ impl Desk {
         let kept: Box<str> = made.as_deref().unwrap_or(secret).into();
         self.write(Change::ComponentPut { domain: domain.clone(), secret: kept.clone() }).await?;
         if let Desk::Hub(shared) = self {
-            shared.peers.borrow_mut().components.insert(domain.clone(), kept);
+            shared.federation.peers.borrow_mut().components.insert(domain.clone(), kept);
             peers::component_changed(shared, &domain);
         }
         let verb = if known { "new secret for" } else { "added" };
         let deaf = match self {
-            Desk::Hub(shared) if !shared.peers.borrow().listens => {
+            Desk::Hub(shared) if !shared.federation.peers.borrow().listens => {
                 "; this hub listens for no components yet: stonechat serve --component 127.0.0.1:5347"
             }
             _ => "",
@@ -261,14 +290,20 @@ impl Desk {
     }
 
     /// Domain and whether it is attached.
-    pub(super) async fn component_list(&self) -> Outcome {
+    async fn component_list(&self) -> Outcome {
         let all = match self.ask(Vec::new(), Ask::Components).await {
             Answer::Components(all) => all,
             other => return Err(failed(other)),
         };
         let attached = |domain: &str| match self {
             Desk::Hub(shared) => {
-                let live = shared.peers.borrow().live.get(domain).is_some_and(|live| live.state == Link::Up);
+                let live = shared
+                    .federation
+                    .peers
+                    .borrow()
+                    .live
+                    .get(domain)
+                    .is_some_and(|live| live.state == Link::Up);
                 live || shared.with_hub(|hub, _| {
                     hub.all_peers()
                         .any(|peer| *peer.remote == *domain && peer.link.get() == crate::hub::peer::Link::Up)
@@ -279,14 +314,14 @@ impl Desk {
         Ok(all.iter().map(|(domain, _)| format!("{domain}\t{}\n", attached(domain))).collect())
     }
 
-    pub(super) async fn component_remove(&self, domain: &str) -> Outcome {
+    async fn component_remove(&self, domain: &str) -> Outcome {
         let domain = self.foreign(domain)?;
         if self.secret(&domain).await?.is_none() {
             return Err(format!("there is no component {domain}; stonechat component list shows them"));
         }
         self.write(Change::ComponentRemove { domain: domain.clone() }).await?;
         if let Desk::Hub(shared) = self {
-            shared.peers.borrow_mut().components.remove(&domain);
+            shared.federation.peers.borrow_mut().components.remove(&domain);
             peers::component_changed(shared, &domain);
         }
         Ok(format!("removed {domain}; its secret opens nothing any more"))

@@ -3,7 +3,8 @@
 use super::Shared;
 use crate::hub::talk::{Input, SessionId, Unreachable};
 use crate::jid::{BareJid, FullJid};
-use crate::net::outbox::{Conn, Outbox, each_stanza};
+use crate::net::kept::each_stanza;
+use crate::net::outbox::{Conn, Outbox};
 use crate::stanza::Stanza;
 use crate::stream::management::TooHigh;
 use crate::xml::{Caps, Scan, Scope};

@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::hub::talk::{Input, SessionId};
 use crate::net::outbox::{Conn, End, Flushed};
-use crate::net::reactor::Wait;
+use crate::net::tls::Wait;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 /// One connection, from accept to close.
 pub async fn serve(shared: Rc<Shared>, io: Socket<TcpStream>, from: SocketAddr, direct: bool, place: Place) {
-    let Some(s2s) = shared.s2s.get().cloned() else { return };
+    let Some(s2s) = shared.federation.s2s.get().cloned() else { return };
     let Some(settings) = s2s.settings(&shared) else { return };
     let half = Half::In(Box::new(Receiving::new(settings, crate::net::random())));
     let mut stream = Stream::new(&shared, &s2s, Conn::new(io, from), half, Some(place));

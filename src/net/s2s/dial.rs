@@ -49,7 +49,7 @@ pub(super) enum Dial {
 /// Does what the hub asks for with [`crate::hub::talk::Sink::dial`].
 pub async fn dial_for_ever(shared: Rc<Shared>) {
     while let Ok((peer, after)) = shared.dials.1.recv().await {
-        let Some(s2s) = shared.s2s.get().cloned() else {
+        let Some(s2s) = shared.federation.s2s.get().cloned() else {
             let text = "this hub does not reach other domains".into();
             shared.unlink(peer, Unreachable { kind: Lost::NotFound, text });
             continue;
@@ -118,7 +118,7 @@ async fn dial(shared: &Rc<Shared>, s2s: &Rc<S2s>, peer: SessionId, running: Runn
         return;
     }
     // Whom a person has written down does not wait behind those whom anybody has made up.
-    let known = shared.peers.borrow().known(remote.as_str()).is_some();
+    let known = shared.federation.peers.borrow().known(remote.as_str()).is_some();
     let permit = if known { None } else { Some(s2s.dialling.acquire().await) };
     if s2s.stopping.get() {
         return;
@@ -249,13 +249,13 @@ async fn attempt(
         Ok(()) => {
             if place.found == Found::Mdns {
                 let at = mdns::Candidate { address: place.addr, direct_tls: place.direct };
-                shared.sightings.borrow_mut().good(wanted.remote.as_str(), at);
+                shared.federation.sightings.borrow_mut().good(wanted.remote.as_str(), at);
             }
             return Ok(stream);
         }
         Err(over) => over,
     };
-    let on_record = shared.peers.borrow().known(wanted.remote.as_str()).is_some();
+    let on_record = shared.federation.peers.borrow().known(wanted.remote.as_str()).is_some();
     let (mut no_way, last) = match &over {
         Over::Failed(failure) => {
             // Another address may be another machine, with another certificate. Where it was only seen, that may be
@@ -307,7 +307,7 @@ fn plain(why: &std::io::Error) -> String {
 /// Asks the server of a domain whether a key is its own (XEP-0220 §2.1.2), on a connection of its own. `for_whom` has
 /// shown it.
 pub(super) async fn call_back(shared: &Rc<Shared>, call: &Callback, for_whom: IpAddr) -> Verdict {
-    let Some(s2s) = shared.s2s.get().cloned() else { return Verdict::NotFound };
+    let Some(s2s) = shared.federation.s2s.get().cloned() else { return Verdict::NotFound };
     if s2s.stopping.get() {
         return Verdict::Timeout;
     }
@@ -362,7 +362,7 @@ impl Drop for Calling {
 
 /// Once through a pairing with whoever is at the addresses of a domain; how it went is in [`Shared::pairing`].
 pub async fn pair(shared: &Rc<Shared>, remote: &Domain) {
-    let Some(s2s) = shared.s2s.get().cloned() else { return };
+    let Some(s2s) = shared.federation.s2s.get().cloned() else { return };
     let local = shared.with_hub(|hub, _| Domain::parse(&hub.names.domain).ok());
     let Some(local) = local.filter(|_| permits(shared, remote.as_str())) else { return };
     let wanted = Wanted { local, remote: remote.clone(), task: Task::Pair };
@@ -382,13 +382,13 @@ struct Place {
 /// Where a domain may be: as somebody has said; where it is to be seen; where DNS says. The first that knows
 /// anything is asked alone, but for what is seen: anybody can be seen.
 async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<Vec<Place>, NoWay> {
-    let record = shared.peers.borrow().known(remote.as_str()).cloned();
+    let record = shared.federation.peers.borrow().known(remote.as_str()).cloned();
     if let Some((address, source)) = record.as_ref().and_then(|r| Some((r.address.clone()?, r.source))) {
         return said(s2s, remote, &address, source.into()).await;
     }
     let mut places = seen(shared, remote);
     if places.is_empty() && remote.as_str().ends_with(".local") {
-        mdns::find(&shared.reactor, &shared.sightings, remote.as_str(), LOOK).await;
+        mdns::find(&shared.reactor, &shared.federation.sightings, remote.as_str(), LOOK).await;
         places = seen(shared, remote);
     }
     let own = own_addresses(&s2s.own.borrow());
@@ -437,7 +437,7 @@ async fn places(shared: &Rc<Shared>, s2s: &Rc<S2s>, remote: &Domain) -> Result<V
 
 /// What is to be seen on the local network; a hint, and nothing is believed because of it (threats I1).
 fn seen(shared: &Rc<Shared>, remote: &Domain) -> Vec<Place> {
-    let candidates = shared.sightings.borrow().candidates(remote.as_str());
+    let candidates = shared.federation.sightings.borrow().candidates(remote.as_str());
     let place =
         |one: mdns::Candidate| Place { addr: one.address, direct: one.direct_tls, found: Found::Mdns };
     candidates.into_iter().map(place).collect()

@@ -131,7 +131,7 @@ impl S2s {
         domain: &Domain,
         hint: bool,
     ) -> Result<Trusted, Distrust> {
-        let pin = shared.peers.borrow().known(domain.as_str()).and_then(|record| record.pin);
+        let pin = shared.federation.peers.borrow().known(domain.as_str()).and_then(|record| record.pin);
         let ladder = Ladder { lowest: self.lowest.get(), pin };
         self.tls.judge(presented, domain.as_str(), &if hint { ladder.of_a_hint() } else { ladder })
     }
@@ -214,14 +214,14 @@ impl S2s {
 /// Whether a domain may be spoken to, in either direction. One that our clients know us by is no other's, whatever its
 /// certificate or DNS says (threats A17, D7).
 fn permits(shared: &Rc<Shared>, domain: &str) -> bool {
-    let denied = shared.peers.borrow().known(domain).is_some_and(|record| record.denied);
+    let denied = shared.federation.peers.borrow().known(domain).is_some_and(|record| record.denied);
     !denied && shared.with_hub(|hub, _| !hub.is_local(domain) && hub.peers.permits(domain))
 }
 
 /// What is on record about a domain is another thing now: streams that rest on what was before are closed, to
 /// be made anew.
 pub fn changed(shared: &Rc<Shared>, domain: &str) {
-    let Some(s2s) = shared.s2s.get() else { return };
+    let Some(s2s) = shared.federation.s2s.get() else { return };
     let Ok(domain) = Domain::parse(domain) else { return };
     let streams = s2s.streams.borrow().get(&domain).cloned().unwrap_or_default();
     for (conn, _) in streams {
@@ -233,7 +233,7 @@ pub fn changed(shared: &Rc<Shared>, domain: &str) {
 /// The options are others now: streams with domains that are no longer welcome, or that are not proven as well as it is
 /// asked for from here on, are closed.
 pub fn review(shared: &Rc<Shared>) {
-    let Some(s2s) = shared.s2s.get() else { return };
+    let Some(s2s) = shared.federation.s2s.get() else { return };
     let all = s2s.streams.borrow().clone();
     for (domain, streams) in all {
         let welcome = permits(shared, domain.as_str());
@@ -256,7 +256,7 @@ fn note(
     trusted: Option<Trusted>,
     error: Option<String>,
 ) {
-    let mut peers = shared.peers.borrow_mut();
+    let mut peers = shared.federation.peers.borrow_mut();
     let live = peers.live.get(domain.as_str());
     let known = live.and_then(|live| live.found);
     // What was wrong last time stays until it is known to be over.
@@ -272,7 +272,7 @@ fn note(
 
 /// The level for what is wrong with a domain: a line when it changes, and not one for each attempt of either side.
 fn news(shared: &Shared, domain: &Domain, why: &str) -> log::Level {
-    let peers = shared.peers.borrow();
+    let peers = shared.federation.peers.borrow();
     let error = peers.live.get(domain.as_str()).and_then(|live| live.error.as_deref());
     if error.is_some_and(|error| error.ends_with(why)) { log::Level::Debug } else { log::Level::Info }
 }

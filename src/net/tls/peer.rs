@@ -311,5 +311,5 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "hub"))]
 mod tests;

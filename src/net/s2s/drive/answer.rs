@@ -31,7 +31,7 @@ impl Stream {
                     }
                     let judgement = self.s2s.judge(&self.shared, self.presented.as_ref(), &remote, false);
                     if let Err(why) = &judgement
-                        && !self.shared.pairing.wants(remote.as_str())
+                        && !self.shared.federation.pairing.wants(remote.as_str())
                     {
                         let trouble = format!("it came, and is not trusted, {why}");
                         // One line for one stream, whatever it claims to be (threats J7).
@@ -70,8 +70,8 @@ impl Stream {
                 }
                 Ask::Pair => {
                     let peer = self.stranger()?;
-                    let number = *self.pairing.get_or_insert_with(|| self.shared.pairing.number());
-                    match self.shared.pairing.begin(number, &peer) {
+                    let number = *self.pairing.get_or_insert_with(|| self.shared.federation.pairing.number());
+                    match self.shared.federation.pairing.begin(number, &peer) {
                         Ok(word) => self.out.extend(word),
                         Err(why) => {
                             log::debug!("{}: pairing: {why}", self.conn.peer);
@@ -81,8 +81,10 @@ impl Stream {
                 }
                 Ask::Pairing(word) => {
                     let peer = self.stranger()?;
-                    let number = *self.pairing.get_or_insert_with(|| self.shared.pairing.number());
-                    self.out.extend(self.shared.pairing.hear(number, &peer, &word).unwrap_or_default());
+                    let number = *self.pairing.get_or_insert_with(|| self.shared.federation.pairing.number());
+                    self.out.extend(
+                        self.shared.federation.pairing.hear(number, &peer, &word).unwrap_or_default(),
+                    );
                     // Whoever has begun hears one word, and has one more to say.
                     if matches!(self.half, Half::Out(_)) {
                         return Err(self.said_all());

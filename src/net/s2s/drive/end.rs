@@ -40,7 +40,7 @@ impl Stream {
             None => log::debug!("{}: the stream with {name} is over", self.conn.peer),
         }
         if let Some(number) = self.pairing.take() {
-            self.shared.pairing.lost(number);
+            self.shared.federation.pairing.lost(number);
         }
         let mut words = std::mem::take(&mut self.out);
         if let Some(failure) = &failure {
@@ -91,7 +91,7 @@ impl Drop for Stream {
         // Only if the task has failed: otherwise it has been done.
         self.s2s.left(&self.conn);
         if let Some(number) = self.pairing.take() {
-            self.shared.pairing.lost(number);
+            self.shared.federation.pairing.lost(number);
         }
         if let Some(peer) = self.attached.take()
             && self.conn.session.get() == peer

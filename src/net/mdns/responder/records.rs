@@ -1,8 +1,8 @@
 //! What we say about ourselves: the records of one hub on one interface (RFC 6763 §4 to §6).
 
-use super::wire::{self, Data, Name, Question, Record};
 use super::{Config, Interface, Kind, service_name};
 use crate::net::cert;
+use crate::net::mdns::wire::{self, Data, Name, Question, Record};
 use std::net::IpAddr;
 
 /// A set of our records: for each of four services its type, pointer, place and text; then the host's.

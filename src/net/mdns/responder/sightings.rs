@@ -1,10 +1,10 @@
 //! Who has been seen on the network: hints, never proofs (threat I1). What is trusted is a key, and that is
 //! decided where TLS is; here is only where one may try to reach somebody.
 
-use super::wire::{self, Data, Message, Name, Question, Record};
 use super::{Kind, service_name};
 use crate::net::cert::{self, Pin};
 use crate::net::lines::Lines;
+use crate::net::mdns::wire::{self, Data, Message, Name, Question, Record};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::task::Waker;
 use std::time::{Duration, Instant};
