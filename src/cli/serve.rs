@@ -463,9 +463,10 @@ fn names(store: &mut Fresh<'_>, options: &Options) -> Result<Names, Failure> {
     let mut aliases: Vec<Box<str>> = options.aliases.iter().map(|a| a.as_str().into()).collect();
     let own = machine.aliases.iter().cloned().chain(["localhost".to_owned()]);
     let addresses = if_addrs::get_if_addrs().unwrap_or_default();
-    let addresses = addresses.iter().map(|a| match a.ip() {
-        std::net::IpAddr::V4(v4) => v4.to_string(),
-        std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+    let addresses = addresses.iter().filter_map(|a| match a.ip() {
+        std::net::IpAddr::V4(v4) => Some(v4.to_string()),
+        std::net::IpAddr::V6(v6) if v6.is_unicast_link_local() => None,
+        std::net::IpAddr::V6(v6) => Some(format!("[{v6}]")),
     });
     for alias in own.chain(addresses) {
         if alias != domain && !aliases.iter().any(|a| **a == *alias) {
