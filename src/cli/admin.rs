@@ -12,10 +12,30 @@ use crate::net::desk::Desk;
 use crate::store::Store;
 use argh::{ArgsInfo, FromArgs};
 use std::io::{IsTerminal, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub(super) fn data(said: Option<String>) -> PathBuf {
     said.map_or_else(options::default_data, PathBuf::from)
+}
+
+/// On a hub's data root works as the user whose it is: what is written is that user's, and nothing that lies there can
+/// lead root astray.
+fn as_owner(data: &Path) -> Result<(), Failure> {
+    use rustix::{fs::Gid, fs::Uid, thread};
+    let Ok(found) = std::fs::metadata(data) else { return Ok(()) };
+    if !rustix::process::geteuid().is_root() || found.uid() == 0 {
+        return Ok(());
+    }
+    // Of this thread; all others are yet to come.
+    thread::set_thread_groups(&[])
+        .and_then(|()| thread::set_thread_gid(Gid::from_raw(found.gid())))
+        .and_then(|()| thread::set_thread_uid(Uid::from_raw(found.uid())))
+        .map_err(|e| {
+            let why =
+                format!("{} belongs to user {}, and becoming that user: {e}", data.display(), found.uid());
+            Failure::new(Exit::Io, why)
+        })
 }
 
 /// Has an order carried out. `domain`: what a data directory that has none yet is for.
@@ -40,6 +60,7 @@ pub(super) fn order(data: &Path, domain: Option<&str>, words: &[&str]) -> Result
         ));
     }
     let io = |e: crate::store::Failed| Failure::new(Exit::Io, e.to_string());
+    as_owner(data)?;
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let store = Store::open(data).map_err(io)?;
     let domain = match (store.meta_get("domain").map_err(io)?, domain) {
@@ -455,6 +476,7 @@ impl Local for Restore {
     fn run(self) -> Result<Exit, Failure> {
         let data = data(self.data);
         let io = |e: crate::store::Failed| Failure::new(Exit::Io, e.to_string());
+        as_owner(&data)?;
         crate::store::restore(Path::new(&self.file), &data).map_err(io)?;
         // The authority's files, so that pins last.
         let store = Store::open(&data).map_err(io)?;

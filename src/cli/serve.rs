@@ -176,7 +176,7 @@ impl Local for Serve {
         let mut options = options::read(&flags)?;
         super::log::start(options.log);
         if rustix::process::geteuid().is_root() {
-            log::warn!("running as root; a user of its own is safer (systemd: DynamicUser=yes)");
+            log::warn!("running as root; a user of its own is safer (systemd: User=stonechat)");
         }
         if options.unlimited {
             log::error!("--limit off: ALL RATE AND COUNT LIMITS ARE LIFTED; this is for load tests only");
@@ -421,11 +421,16 @@ fn listener(address: SocketAddr, door: Door) -> Result<std::net::TcpListener, Fa
     })
 }
 
-/// The domain is chosen once: accounts and rosters carry it.
+/// The domain is chosen once: accounts and rosters carry it. Until there is an account it may still be another.
 fn names(store: &mut Fresh<'_>, options: &Options) -> Result<Names, Failure> {
     let kept = store.get("domain")?.map(|b| String::from_utf8_lossy(&b).into_owned());
     let machine = net::cert::Names::of_this_machine("");
+    let nobody = || {
+        store.store.ask(Vec::new(), store::change::Ask::Accounts)
+            == store::change::Answer::Accounts(Vec::new())
+    };
     let domain = match (&options.domain, kept) {
+        (Some(said), Some(kept)) if *said != kept && nobody() => said.clone(),
         (Some(said), Some(kept)) if *said != kept => {
             return Err(Failure::usage(format!(
                 "this data belongs to the domain {kept}, and its accounts carry that name; say --domain {kept}, or another --data"
@@ -442,9 +447,10 @@ fn names(store: &mut Fresh<'_>, options: &Options) -> Result<Names, Failure> {
     let mut aliases: Vec<Box<str>> = options.aliases.iter().map(|a| a.as_str().into()).collect();
     let own = machine.aliases.iter().cloned().chain(["localhost".to_owned()]);
     let addresses = if_addrs::get_if_addrs().unwrap_or_default();
-    let addresses = addresses.iter().map(|a| match a.ip() {
-        std::net::IpAddr::V4(v4) => v4.to_string(),
-        std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+    let addresses = addresses.iter().filter_map(|a| match a.ip() {
+        std::net::IpAddr::V4(v4) => Some(v4.to_string()),
+        std::net::IpAddr::V6(v6) if v6.is_unicast_link_local() => None,
+        std::net::IpAddr::V6(v6) => Some(format!("[{v6}]")),
     });
     for alias in own.chain(addresses) {
         if alias != domain && !aliases.iter().any(|a| **a == *alias) {

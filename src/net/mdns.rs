@@ -37,6 +37,8 @@ pub struct Interface {
     pub loopback: bool,
     /// Addresses, with the lengths of their prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// More that it has, and that are not announced, see [`passing`].
+    pub passing: Vec<IpAddr>,
 }
 
 impl Interface {
@@ -87,24 +89,31 @@ fn list(loopback: bool) -> io::Result<Vec<Interface>> {
             if_addrs::IfAddr::V4(v4) => (IpAddr::V4(v4.ip), v4.prefixlen),
             if_addrs::IfAddr::V6(v6) => (IpAddr::V6(v6.ip), v6.prefixlen),
         };
-        if matches!(ip, IpAddr::V6(v6) if passing.contains(&(index, v6))) {
-            continue;
-        }
+        let passes = matches!(ip, IpAddr::V6(v6) if passing.contains(&(index, v6)));
         let at = all.iter().position(|interface| interface.index == index).unwrap_or(all.len());
         if at == all.len() && at < MAX_INTERFACES {
-            all.push(Interface { index, loopback: one.is_loopback(), addresses: Vec::new() });
+            let loopback = one.is_loopback();
+            all.push(Interface { index, loopback, addresses: Vec::new(), passing: Vec::new() });
         }
-        if let Some(interface) = all.get_mut(at)
-            && interface.addresses.len() < MAX_ADDRESSES
-        {
-            interface.addresses.push((ip, prefix));
+        match all.get_mut(at) {
+            Some(interface) if passes && interface.passing.len() < MAX_ADDRESSES => {
+                interface.passing.push(ip)
+            }
+            Some(interface) if !passes && interface.addresses.len() < MAX_ADDRESSES => {
+                interface.addresses.push((ip, prefix));
+            }
+            _ => {}
         }
     }
+    all.retain(|interface| !interface.addresses.is_empty());
     if !loopback && all.iter().any(|interface| !interface.loopback) {
         all.retain(|interface| !interface.loopback);
     }
     all.sort_by_key(|interface| interface.index);
-    all.iter_mut().for_each(|interface| interface.addresses.sort());
+    for interface in &mut all {
+        interface.addresses.sort();
+        interface.passing.sort();
+    }
     Ok(all)
 }
 

@@ -123,7 +123,8 @@ fn make(why: rcgen::Error) -> Failed {
     Failed::Make(why.to_string())
 }
 
-/// Every address of every interface, loopback too; without them if the system does not tell.
+/// Every address of every interface, loopback too; without them if the system does not tell. Not IPv6 link-local
+/// ones: nobody types them, and every container that starts brings another.
 fn addresses() -> Vec<IpAddr> {
     let mut ips: Vec<IpAddr> = match if_addrs::get_if_addrs() {
         Ok(interfaces) => interfaces.into_iter().map(|i| i.ip()).collect(),
@@ -132,12 +133,9 @@ fn addresses() -> Vec<IpAddr> {
             Vec::new()
         }
     };
+    ips.retain(|ip| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()));
     // Those that people type come first, in case there are too many.
-    ips.sort_by_key(|ip| match ip {
-        IpAddr::V4(_) => 0,
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => 2,
-        IpAddr::V6(_) => 1,
-    });
+    ips.sort_by_key(IpAddr::is_ipv6);
     ips
 }
 

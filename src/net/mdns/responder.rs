@@ -152,14 +152,14 @@ impl Service {
         let (v4, v6) = (socket(false), socket(true));
         if let (Err(why), Err(_)) = (&v4, &v6) {
             log::warn!(
-                "mDNS: cannot use UDP port {PORT} ({why}): no hub on this network will find this one, nor this one them; stop the program that keeps the port for itself, or say --no-mdns"
+                "mDNS: cannot use UDP port {PORT} ({why}): no hub on this network will find this one, nor this one them; stop the program that keeps the port for itself (avahi does with disallow-other-stacks=yes), or say --no-mdns"
             );
             return None;
         }
         for (socket, over) in [(&v4, "IPv4"), (&v6, "IPv6")] {
             if let Some(why) = socket.as_ref().err().filter(|why| why.kind() == io::ErrorKind::AddrInUse) {
                 log::warn!(
-                    "mDNS: cannot use UDP port {PORT} over {over} ({why}): hubs that have nothing else do not find this one; stop the program that keeps the port for itself, or say --no-mdns"
+                    "mDNS: cannot use UDP port {PORT} over {over} ({why}): hubs that have nothing else do not find this one; stop the program that keeps the port for itself (avahi does with disallow-other-stacks=yes), or say --no-mdns"
                 );
             }
         }

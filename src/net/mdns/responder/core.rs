@@ -363,14 +363,17 @@ impl Mdns {
         self.probe_after(now, PROBE);
     }
 
-    /// An address of this machine is never in dispute: another responder here (avahi) says it, too.
+    /// An address of this machine is never in dispute: another responder here (avahi) says it, too, also one that
+    /// we do not announce.
     fn machine_has(&self, record: &Record) -> bool {
         let ip = match &record.data {
             wire::Data::A(ip) => IpAddr::V4(*ip),
             wire::Data::Aaaa(ip) => IpAddr::V6(*ip),
             _ => return false,
         };
-        self.interfaces.iter().flat_map(|i| &i.addresses).any(|(own, _)| *own == ip)
+        self.interfaces
+            .iter()
+            .any(|i| i.addresses.iter().any(|(own, _)| *own == ip) || i.passing.contains(&ip))
     }
 
     /// Whether we go into a dispute: not more than a few times an hour, whatever is sprayed at us.

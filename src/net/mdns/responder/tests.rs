@@ -21,7 +21,7 @@ struct Lan {
 }
 
 fn interface(ip: [u8; 4]) -> Interface {
-    Interface { index: 2, loopback: false, addresses: vec![(IpAddr::from(ip), 24)] }
+    Interface { index: 2, loopback: false, addresses: vec![(IpAddr::from(ip), 24)], passing: vec![] }
 }
 
 fn listeners(server: u16) -> Vec<(Kind, SocketAddr)> {
@@ -318,6 +318,24 @@ fn of_two_with_one_name_one_gets_it() {
     }
 }
 
+/// avahi on this machine has our host name, too, and says addresses that we keep to ourselves.
+#[test]
+fn only_another_machines_address_is_in_dispute() {
+    let [temporary, foreign] = ["fd00::1:2", "fd00::3:4"].map(|ip| ip.parse::<Ipv6Addr>().unwrap());
+    for (ip, disputed) in [(temporary, false), (foreign, true)] {
+        let mut lan = Lan::new();
+        let machine = Interface { passing: vec![temporary.into()], ..interface([192, 0, 2, 1]) };
+        let a = lan.add_with(config("a.local", 1), machine);
+        lan.run(5000 * MS);
+        lan.heard.clear();
+        let bytes = response(&[record(&Name::of("a.local"), 120, Data::Aaaa(ip))]);
+        lan.deliver(pi(1, PORT), Outgoing { interface: 2, v6: false, to: None, bytes });
+        lan.run(2000 * MS);
+        let probes = lan.messages(a).iter().any(|message| !message.authority.is_empty());
+        assert_eq!(probes, disputed, "{ip}");
+    }
+}
+
 /// Threat I2.
 #[test]
 fn who_sprays_conflicts_and_goodbyes_drives_nobody_off() {
@@ -491,7 +509,12 @@ fn only_what_is_listened_for_is_announced_and_only_where() {
     lan.run(5000 * MS);
     assert!(lan.messages(0).iter().all(|m| !m.response && m.authority.is_empty()));
     assert!(lan.nodes[0].mdns.goodbye().is_empty());
-    let lo = Interface { index: 1, loopback: true, addresses: vec![(Ipv4Addr::LOCALHOST.into(), 8)] };
+    let lo = Interface {
+        index: 1,
+        loopback: true,
+        addresses: vec![(Ipv4Addr::LOCALHOST.into(), 8)],
+        passing: vec![],
+    };
     let mut lan = Lan::new();
     lan.add_with(hub, lo.clone());
     lan.add_with(
@@ -508,6 +531,7 @@ fn only_what_is_listened_for_is_announced_and_only_where() {
         addresses: ["192.0.2.1", "198.51.100.1", "fe80::1", "fd00::1"]
             .map(|ip| (ip.parse().unwrap(), 64))
             .to_vec(),
+        passing: vec![],
     };
     let published = |at: &str| {
         Config::new("a.local", [1; 32], vec![(Kind::Client, at.parse().unwrap())]).published(&many)
@@ -520,7 +544,8 @@ fn only_what_is_listened_for_is_announced_and_only_where() {
     let mut addresses: Vec<(IpAddr, u8)> = (1..9).map(|n| (IpAddr::from([192, 0, 2, n]), 24)).collect();
     addresses.extend((1..9u16).map(|n| (IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, n]), 64)));
     let mut lan = Lan::new();
-    let long = lan.add_with(config(&domain, 1), Interface { index: 2, loopback: false, addresses });
+    let long =
+        lan.add_with(config(&domain, 1), Interface { index: 2, loopback: false, addresses, passing: vec![] });
     lan.add("b.local", 2);
     lan.run(5000 * MS);
     assert!(!lan.messages(long).is_empty());
@@ -534,6 +559,7 @@ fn link_local_addresses_come_with_their_interface() {
         index: 4,
         loopback: false,
         addresses: vec![(IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, n]), 64)],
+        passing: vec![],
     };
     for n in [1, 2] {
         lan.add_with(config(&format!("n{n}.local"), n as u8), v6(n));
