@@ -254,7 +254,9 @@ impl Shared {
     /// Runs a task on the thread. A panic in it is logged and ends only the task, unless it went
     /// through the hub: then the hub stops, to be started again with all that was acknowledged.
     pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        self.spawn_small(Box::pin(task));
+        // As one type: what is around a task is compiled once, not once for each kind.
+        let task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
+        self.spawn_small(task);
     }
 
     /// The same for a task that needs no box of its own.
