@@ -382,12 +382,16 @@ impl Negotiation {
     /// Waits for something that is not the socket, for as long as there is time to log in and
     /// nobody ends the connection.
     async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Fail> {
-        let told = async { Err(ended(&self.conn).await) };
+        smol::future::or(async { Err(self.cut_off().await) }, async { Ok(work.await) }).await
+    }
+
+    /// There is no more time to log in, or somebody has ended the connection.
+    async fn cut_off(&self) -> Fail {
         let late = async {
             self.shared.reactor.at(self.deadline).await;
-            Err(stream::Error::new(Condition::ConnectionTimeout).into())
+            stream::Error::new(Condition::ConnectionTimeout).into()
         };
-        smol::future::or(told, smol::future::or(async { Ok(work.await) }, late)).await
+        smol::future::or(ended(&self.conn), late).await
     }
 
     /// Asks the store or a worker for what SASL wants to know.
