@@ -108,10 +108,13 @@ fn memory_comes_and_goes() -> bool {
     kept.iter().all(|(mark, block)| is_marked(block, *mark))
 }
 
+/// The part that it belongs to, what it shows, and whether that is so.
+type Check = (&'static str, &'static str, fn() -> bool);
+
 fn main() -> ExitCode {
     set_hook(Box::new(|_| {}));
     let only = std::env::args().nth(1);
-    let checks: [(&str, &str, fn() -> bool); 5] = [
+    let checks: [Check; 5] = [
         ("panics", "a panic is caught", caught_here),
         ("panics", "a panic is caught again", caught_again),
         ("panics", "a panic ends its thread only", caught_in_a_thread),

@@ -193,9 +193,9 @@ class Hub:
         return c.online() if online else c
 
 
-def run(*args, input=None, check=True, timeout=30, env=None, binary=BINARY):
+def run(*args, input=None, check=True, timeout=30, env=None, binary=None):
     """The binary with these arguments; text in, text out."""
-    p = subprocess.run([binary, *map(str, args)], input=input, capture_output=True, text=True, timeout=timeout,
+    p = subprocess.run([binary or BINARY, *map(str, args)], input=input, capture_output=True, text=True, timeout=timeout,
                        env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL if input is None else None)
     if check and p.returncode != 0:
         raise AssertionError(f"{' '.join(map(str, args))}: exit {p.returncode}\n{p.stdout}{p.stderr}")
