@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub(super) fn data(said: Option<String>) -> PathBuf {
-    said.map_or_else(options::default_data, PathBuf::from)
+    said.map_or_else(options::data_of_service, PathBuf::from)
 }
 
 /// On a hub's data root works as the user whose it is: what is written is that user's, and nothing that lies there can

@@ -104,6 +104,9 @@ const FEDERATION: &[&str] = &[
     "component",
 ];
 
+/// What `build/stonechat.service` names.
+const SERVICE: &str = "/etc/stonechat.conf";
+
 /// Where the data goes if nobody says: what systemd gives, `/var/lib` for root, else the user's own.
 pub fn default_data() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -118,6 +121,14 @@ pub fn default_data() -> PathBuf {
         (None, Some(home)) => home.join(".local/share/stonechat"),
         (None, None) => PathBuf::from("stonechat-data"),
     }
+}
+
+/// Where the hub that runs as this machine's service has its data, for root's commands: its file may say another
+/// place than the usual one.
+pub fn data_of_service() -> PathBuf {
+    let said = if rustix::process::geteuid().is_root() { read_file(Path::new(SERVICE)).ok() } else { None };
+    let data = said.into_iter().flatten().find(|s| s.name == "data").map(|s| s.value);
+    data.filter(|data| !data.is_empty()).map_or_else(default_data, PathBuf::from)
 }
 
 /// Reads the file, if one is named, and puts the flags over it: a flag replaces what the file says
