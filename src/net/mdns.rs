@@ -5,7 +5,6 @@
 mod ask;
 #[cfg(feature = "federation")]
 mod responder;
-pub mod wire;
 
 pub use ask::resolve;
 #[cfg(feature = "federation")]
@@ -13,6 +12,7 @@ pub use responder::{
     Candidate, Config, Kind, Mdns, Outgoing, Output, Service, Sighting, Sightings, core, find, sightings,
 };
 
+use super::dns::wire;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;

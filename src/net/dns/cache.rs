@@ -6,7 +6,6 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use simple_dns::TYPE;
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::question::Record;
@@ -32,7 +31,8 @@ const MAX_FLIGHTS: usize = 64;
 const FILES: Duration = Duration::from_secs(30);
 
 pub(super) type Outcome = Result<Vec<Record>, Reason>;
-type Key = (String, TYPE);
+/// A name, and the type of its records.
+type Key = (String, u16);
 
 /// Answers with their time. Pure: what time it is comes from outside.
 #[derive(Debug, Default)]
@@ -158,7 +158,7 @@ impl Memory {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin(self: &Arc<Self>, now: Instant, name: &str, kind: TYPE) -> Begin {
+    pub(super) fn begin(self: &Arc<Self>, now: Instant, name: &str, kind: u16) -> Begin {
         let key = (name.to_owned(), kind);
         let mut inner = self.inner();
         if let Some(outcome) = inner.cache.get(now, &key) {
@@ -217,11 +217,12 @@ impl Drop for Lead {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 mod tests {
+    use super::super::wire::{A, AAAA};
     use super::*;
     use std::net::IpAddr;
 
     fn key(name: &str) -> Key {
-        (name.to_owned(), TYPE::A)
+        (name.to_owned(), A)
     }
 
     fn records(count: usize) -> Outcome {
@@ -243,7 +244,7 @@ mod tests {
             assert_eq!(cache.get(after(held.as_secs_f64() - 0.1), &key("a")), Some(outcome));
             assert!(cache.get(after(held.as_secs_f64()), &key("a")).is_none());
             assert!(cache.get(begin, &key("b")).is_none());
-            assert!(cache.get(begin, &("a".to_owned(), TYPE::AAAA)).is_none());
+            assert!(cache.get(begin, &("a".to_owned(), AAAA)).is_none());
             Some(held.as_secs())
         };
         for (ttl, held) in [(0, 5), (4, 5), (6, 6), (3600, 3600), (86_400, 3600), (u32::MAX, 3600)] {
@@ -293,29 +294,28 @@ mod tests {
     fn one_asks_and_the_others_wait() {
         let memory = Arc::new(Memory::new(false));
         let now = Instant::now();
-        let Begin::Ask(lead) = memory.begin(now, "a", TYPE::A) else { panic!() };
-        let Begin::Wait(first) = memory.begin(now, "a", TYPE::A) else { panic!() };
-        let Begin::Wait(second) = memory.begin(now, "a", TYPE::A) else { panic!() };
-        assert!(matches!(memory.begin(now, "a", TYPE::AAAA), Begin::Ask(_)));
+        let Begin::Ask(lead) = memory.begin(now, "a", A) else { panic!() };
+        let Begin::Wait(first) = memory.begin(now, "a", A) else { panic!() };
+        let Begin::Wait(second) = memory.begin(now, "a", A) else { panic!() };
+        assert!(matches!(memory.begin(now, "a", AAAA), Begin::Ask(_)));
         // Also what is not remembered is told to those who waited for it.
         lead.land(now, Err(Reason::TimedOut), None);
         assert_eq!(smol::block_on(first.landed()), Some(Err(Reason::TimedOut)));
         assert_eq!(smol::block_on(second.landed()), Some(Err(Reason::TimedOut)));
         // One that is called off leaves it to the next.
-        let Begin::Ask(lead) = memory.begin(now, "a", TYPE::A) else { panic!() };
-        let Begin::Wait(waits) = memory.begin(now, "a", TYPE::A) else { panic!() };
+        let Begin::Ask(lead) = memory.begin(now, "a", A) else { panic!() };
+        let Begin::Wait(waits) = memory.begin(now, "a", A) else { panic!() };
         drop(lead);
         assert_eq!(smol::block_on(waits.landed()), None);
-        let Begin::Ask(lead) = memory.begin(now, "a", TYPE::A) else { panic!() };
+        let Begin::Ask(lead) = memory.begin(now, "a", A) else { panic!() };
         lead.land(now, records(1), Some(60));
-        assert!(matches!(memory.begin(now, "a", TYPE::A), Begin::Known(outcome) if outcome == records(1)));
+        assert!(matches!(memory.begin(now, "a", A), Begin::Known(outcome) if outcome == records(1)));
         assert!(memory.inner().flights.is_empty());
 
-        let leads: Vec<Begin> =
-            (0..MAX_FLIGHTS).map(|i| memory.begin(now, &format!("n{i}"), TYPE::A)).collect();
-        assert!(matches!(memory.begin(now, "one more", TYPE::A), Begin::Busy));
-        assert!(matches!(memory.begin(now, "a", TYPE::A), Begin::Known(_)), "what is known is known");
+        let leads: Vec<Begin> = (0..MAX_FLIGHTS).map(|i| memory.begin(now, &format!("n{i}"), A)).collect();
+        assert!(matches!(memory.begin(now, "one more", A), Begin::Busy));
+        assert!(matches!(memory.begin(now, "a", A), Begin::Known(_)), "what is known is known");
         drop(leads);
-        assert!(matches!(memory.begin(now, "one more", TYPE::A), Begin::Ask(_)));
+        assert!(matches!(memory.begin(now, "one more", A), Begin::Ask(_)));
     }
 }

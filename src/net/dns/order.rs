@@ -1,15 +1,11 @@
 //! The order of SRV records (RFC 2782, XEP-0368 §3).
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 use super::question::Record;
 use super::{Found, MAX_RECORDS, Reason, Target};
 
-/// A random number below `bound`; 0 if there is none to be had, which costs only fairness.
+/// A random number below `bound`.
 pub(super) fn below(bound: u32) -> u32 {
-    let mut bytes = [0u8; 4];
-    let _ = SystemRandom::new().fill(&mut bytes);
-    u32::from_ne_bytes(bytes).checked_rem(bound).unwrap_or(0)
+    u32::from_ne_bytes(crate::net::random()).checked_rem(bound).unwrap_or(0)
 }
 
 pub(super) struct Weighed {

@@ -32,8 +32,7 @@ async fn asked(host: &str, loopback: bool) -> Option<Vec<IpAddr>> {
     let interfaces = super::list(loopback).ok()?;
     let socket = Async::<UdpSocket>::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     sockopt::set_ip_multicast_ttl(socket.get_ref(), super::HOPS.into()).ok()?;
-    let [high, low] = crate::net::random();
-    let id = u16::from_be_bytes([high, low]);
+    let id = u16::from_ne_bytes(crate::net::random());
     let name = Name::of(host);
     let mut writer = Writer::query();
     writer.id(id);
@@ -61,7 +60,7 @@ async fn asked(host: &str, loopback: bool) -> Option<Vec<IpAddr>> {
                 continue;
             }
             let Some(message) = wire::read(buffer.get(..len).unwrap_or_default()) else { continue };
-            if !message.response || message.id != id {
+            if !message.response || message.id != id || message.rcode != 0 {
                 continue;
             }
             let records = message.answers.iter().chain(&message.additional).filter(|r| r.name == name);

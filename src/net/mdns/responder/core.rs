@@ -171,7 +171,8 @@ impl Mdns {
         if links.is_empty() || !self.rate.admit(now, from.ip()) {
             return out;
         }
-        let Some(message) = wire::read(bytes) else { return out };
+        // RFC 6762 §18.11.
+        let Some(message) = wire::read(bytes).filter(|message| message.rcode == 0) else { return out };
         if !message.response {
             self.probed(now, &message, &links);
             self.asked(now, &message, from, &links, &mut out);

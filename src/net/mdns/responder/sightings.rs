@@ -519,7 +519,7 @@ impl Instance {
             }
             // Goodbyes of these change nothing: the pointer's counts.
             _ if ttl == 0 => return,
-            Data::Srv { port, target } => {
+            Data::Srv { port, target, .. } => {
                 let host = target.host().filter(|host| host.ends_with(".local")).map(String::into_boxed_str);
                 if let Some(kept) = self.ports.get_mut(number)
                     && *port != 0
