@@ -27,7 +27,8 @@ use async_io::Timer;
 use smol::future;
 
 use super::cert::{ascii_name, ip_literal};
-use cache::{Begin, Memory};
+use super::sort_few;
+use cache::{Begin, Memory, Outcome};
 use files::{hosts_file, resolv_conf};
 use order::{below, mix};
 pub use policy::{Policy, Undialable, dialable, only_dialable, own_addresses};
@@ -227,8 +228,7 @@ impl Resolver {
             Service::Server => ("_xmpps-server", "_xmpp-server"),
         };
         let (direct, starttls) = (format!("{direct}._tcp.{domain}"), format!("{starttls}._tcp.{domain}"));
-        let (direct, starttls) =
-            future::zip(self.query(&direct, wire::SRV), self.query(&starttls, wire::SRV)).await;
+        let (direct, starttls) = self.both((&direct, wire::SRV), (&starttls, wire::SRV)).await;
         mix(direct, starttls, &mut below)
     }
 
@@ -252,7 +252,7 @@ impl Resolver {
         let Some(end) = Instant::now().checked_add(self.total) else { return Err(Reason::TimedOut) };
         let mut reason = Reason::NotInDns;
         if host.contains('.') && !is_local(&host) {
-            let (v4, v6) = future::zip(self.query(&host, wire::A), self.query(&host, wire::AAAA)).await;
+            let (v4, v6) = self.both((&host, wire::A), (&host, wire::AAAA)).await;
             let ips = distinct([&v4, &v6].into_iter().flatten().flatten().filter_map(Record::address));
             if !ips.is_empty() {
                 return Ok(ips);
@@ -280,10 +280,15 @@ impl Resolver {
         }
     }
 
+    /// Two questions at once.
+    async fn both(&self, one: (&str, u16), other: (&str, u16)) -> (Outcome, Outcome) {
+        future::zip(self.query(one.0, one.1), self.query(other.0, other.1)).await
+    }
+
     /// One name and type: what is remembered, or what the servers say.
-    async fn query(&self, name: &str, kind: u16) -> Result<Vec<Record>, Reason> {
-        let Some(memory) = &self.memory else { return self.look_up(name, kind).await.0 };
-        loop {
+    async fn query(&self, name: &str, kind: u16) -> Outcome {
+        let mut lead = None;
+        while let (Some(memory), None) = (&self.memory, &lead) {
             match memory.begin(Instant::now(), name, kind) {
                 Begin::Known(outcome) => return outcome,
                 Begin::Wait(flight) => {
@@ -292,18 +297,19 @@ impl Resolver {
                         return outcome;
                     }
                 }
-                Begin::Ask(lead) => {
-                    let (outcome, ttl) = self.look_up(name, kind).await;
-                    lead.land(Instant::now(), outcome.clone(), ttl);
-                    return outcome;
-                }
+                Begin::Ask(ours) => lead = Some(ours),
                 Begin::Busy => return Err(Reason::Busy),
             }
         }
+        let (outcome, ttl) = self.look_up(name, kind).await;
+        if let Some(lead) = lead {
+            lead.land(Instant::now(), outcome.clone(), ttl);
+        }
+        outcome
     }
 
     /// One name and type, through CNAMEs, from the first server that knows; and for how long it holds.
-    async fn look_up(&self, name: &str, kind: u16) -> (Result<Vec<Record>, Reason>, Option<u32>) {
+    async fn look_up(&self, name: &str, kind: u16) -> (Outcome, Option<u32>) {
         let Some(end) = Instant::now().checked_add(self.total) else {
             return (Err(Reason::TimedOut), None);
         };
@@ -360,14 +366,14 @@ pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, Reason> {
 }
 
 /// Each once, IPv4 first.
-fn distinct(all: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+pub(super) fn distinct(all: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
     let mut ips: Vec<IpAddr> = Vec::new();
     for ip in all {
         if !ips.contains(&ip) {
             ips.push(ip);
         }
     }
-    ips.sort_by_key(IpAddr::is_ipv6);
+    sort_few(&mut ips, |a, b| a.is_ipv4() && b.is_ipv6());
     ips
 }
 

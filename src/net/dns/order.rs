@@ -2,6 +2,7 @@
 
 use super::question::Record;
 use super::{Found, MAX_RECORDS, Reason, Target};
+use crate::net::sort_few;
 
 /// A random number below `bound`.
 pub(super) fn below(bound: u32) -> u32 {
@@ -54,7 +55,7 @@ pub(super) fn mix(
 
 /// RFC 2782, "Usage rules": by priority, and within one by lot, with the weights as the odds.
 pub(super) fn order(mut list: Vec<Weighed>, below: &mut impl FnMut(u32) -> u32) -> Vec<Target> {
-    list.sort_by_key(|w| (w.priority, w.weight));
+    sort_few(&mut list, |a, b| (a.priority, a.weight) < (b.priority, b.weight));
     let mut out = Vec::new();
     while let Some(first) = list.first() {
         let priority = first.priority;

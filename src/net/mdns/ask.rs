@@ -3,6 +3,7 @@
 
 use super::wire::{self, Data, Name, Question, Writer};
 use super::{GROUP_V4, PORT};
+use crate::net::dns::distinct;
 use async_io::{Async, Timer};
 use rustix::net::sockopt;
 use smol::future;
@@ -64,9 +65,8 @@ async fn asked(host: &str, loopback: bool) -> Option<Vec<IpAddr>> {
                 continue;
             }
             let records = message.answers.iter().chain(&message.additional).filter(|r| r.name == name);
-            let mut addresses: Vec<IpAddr> = records.filter_map(|r| address(&r.data, from)).collect();
+            let mut addresses = distinct(records.filter_map(|r| address(&r.data, from)));
             if !addresses.is_empty() {
-                addresses.sort_by_key(IpAddr::is_ipv6);
                 addresses.truncate(super::MAX_ADDRESSES);
                 return Some(addresses);
             }
