@@ -13,6 +13,7 @@ mod question;
 mod server;
 #[cfg(test)]
 mod tests;
+pub mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -23,16 +24,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
-use simple_dns::TYPE;
 use smol::future;
 
 use super::cert::{ascii_name, ip_literal};
-use cache::{Begin, Memory};
+use super::sort_few;
+use cache::{Begin, Memory, Outcome};
 use files::{hosts_file, resolv_conf};
 use order::{below, mix};
 pub use policy::{Policy, Undialable, dialable, only_dialable, own_addresses};
-use question::{Answer, Record, Said, ask};
+use question::{Answer, Record, Said, ask, question};
 pub use server::{Candidate, Unfound};
+use wire::Question;
 
 /// Everything that one call does, all servers and retries included.
 const TOTAL: Duration = Duration::from_secs(5);
@@ -138,6 +140,12 @@ impl fmt::Display for Reason {
 
 impl std::error::Error for Reason {}
 
+impl From<io::Error> for Reason {
+    fn from(why: io::Error) -> Reason {
+        Reason::Io(why.kind())
+    }
+}
+
 /// Which servers to ask, and what is known without asking.
 #[derive(Clone, Debug)]
 pub struct Resolver {
@@ -220,8 +228,7 @@ impl Resolver {
             Service::Server => ("_xmpps-server", "_xmpp-server"),
         };
         let (direct, starttls) = (format!("{direct}._tcp.{domain}"), format!("{starttls}._tcp.{domain}"));
-        let (direct, starttls) =
-            future::zip(self.query(&direct, TYPE::SRV), self.query(&starttls, TYPE::SRV)).await;
+        let (direct, starttls) = self.both((&direct, wire::SRV), (&starttls, wire::SRV)).await;
         mix(direct, starttls, &mut below)
     }
 
@@ -245,15 +252,8 @@ impl Resolver {
         let Some(end) = Instant::now().checked_add(self.total) else { return Err(Reason::TimedOut) };
         let mut reason = Reason::NotInDns;
         if host.contains('.') && !is_local(&host) {
-            let (v4, v6) = future::zip(self.query(&host, TYPE::A), self.query(&host, TYPE::AAAA)).await;
-            let mut ips: Vec<IpAddr> = Vec::new();
-            for record in [&v4, &v6].into_iter().flatten().flatten() {
-                if let Record::Address(ip) = record
-                    && !ips.contains(ip)
-                {
-                    ips.push(*ip);
-                }
-            }
+            let (v4, v6) = self.both((&host, wire::A), (&host, wire::AAAA)).await;
+            let ips = distinct([&v4, &v6].into_iter().flatten().flatten().filter_map(Record::address));
             if !ips.is_empty() {
                 return Ok(ips);
             }
@@ -269,28 +269,26 @@ impl Resolver {
                 return Ok(ips);
             }
         }
-        let name = host.clone();
-        let lookup = smol::unblock(move || (name.as_str(), 0u16).to_socket_addrs().map(Vec::from_iter));
+        let lookup = smol::unblock(move || {
+            let found = (host.as_str(), 0u16).to_socket_addrs();
+            distinct(found.into_iter().flatten().map(|at| at.ip()).take(MAX_RECORDS))
+        });
         match until(end, lookup).await {
-            Some(Ok(found)) if !found.is_empty() => {
-                let mut ips: Vec<IpAddr> = Vec::new();
-                for ip in found.iter().map(SocketAddr::ip).take(MAX_RECORDS) {
-                    if !ips.contains(&ip) {
-                        ips.push(ip);
-                    }
-                }
-                ips.sort_by_key(IpAddr::is_ipv6);
-                Ok(ips)
-            }
+            Some(ips) if !ips.is_empty() => Ok(ips),
             _ if reason == Reason::NotInDns => Err(Reason::NoSuchName),
             _ => Err(reason),
         }
     }
 
+    /// Two questions at once.
+    async fn both(&self, one: (&str, u16), other: (&str, u16)) -> (Outcome, Outcome) {
+        future::zip(self.query(one.0, one.1), self.query(other.0, other.1)).await
+    }
+
     /// One name and type: what is remembered, or what the servers say.
-    async fn query(&self, name: &str, kind: TYPE) -> Result<Vec<Record>, Reason> {
-        let Some(memory) = &self.memory else { return self.look_up(name, kind).await.0 };
-        loop {
+    async fn query(&self, name: &str, kind: u16) -> Outcome {
+        let mut lead = None;
+        while let (Some(memory), None) = (&self.memory, &lead) {
             match memory.begin(Instant::now(), name, kind) {
                 Begin::Known(outcome) => return outcome,
                 Begin::Wait(flight) => {
@@ -299,33 +297,34 @@ impl Resolver {
                         return outcome;
                     }
                 }
-                Begin::Ask(lead) => {
-                    let (outcome, ttl) = self.look_up(name, kind).await;
-                    lead.land(Instant::now(), outcome.clone(), ttl);
-                    return outcome;
-                }
+                Begin::Ask(ours) => lead = Some(ours),
                 Begin::Busy => return Err(Reason::Busy),
             }
         }
+        let (outcome, ttl) = self.look_up(name, kind).await;
+        if let Some(lead) = lead {
+            lead.land(Instant::now(), outcome.clone(), ttl);
+        }
+        outcome
     }
 
     /// One name and type, through CNAMEs, from the first server that knows; and for how long it holds.
-    async fn look_up(&self, name: &str, kind: TYPE) -> (Result<Vec<Record>, Reason>, Option<u32>) {
+    async fn look_up(&self, name: &str, kind: u16) -> (Outcome, Option<u32>) {
         let Some(end) = Instant::now().checked_add(self.total) else {
             return (Err(Reason::TimedOut), None);
         };
+        let Some(mut asked) = question(name, kind) else { return (Err(Reason::BadName), None) };
         let config = self.config();
-        let mut name = name.to_owned();
         let mut holds = None;
         for _ in 0..MAX_CNAMES {
-            let Said { answer, ttl } = match query_servers(&config, &name, kind, end).await {
+            let Said { answer, ttl } = match query_servers(&config, &asked, end).await {
                 Ok(said) => said,
                 Err(why) => return (Err(why), None),
             };
             holds = holds.into_iter().chain(ttl).min();
             match answer {
                 Ok(Answer::Records(records)) => return (Ok(records), holds),
-                Ok(Answer::Elsewhere(other)) => name = other,
+                Ok(Answer::Elsewhere(other)) => asked.name = other,
                 Err(why) => return (Err(why), holds),
             }
         }
@@ -333,7 +332,7 @@ impl Resolver {
     }
 }
 
-async fn query_servers(config: &Config, name: &str, kind: TYPE, end: Instant) -> Result<Said, Reason> {
+async fn query_servers(config: &Config, asked: &Question, end: Instant) -> Result<Said, Reason> {
     let mut reason = Reason::NoServers;
     for _ in 0..ROUNDS {
         for server in config.servers.iter().take(MAX_SERVERS) {
@@ -342,13 +341,12 @@ async fn query_servers(config: &Config, name: &str, kind: TYPE, end: Instant) ->
                 return Err(if reason == Reason::NoServers { Reason::TimedOut } else { reason });
             }
             let attempt = now.checked_add(config.attempt).map_or(end, |at| at.min(end));
-            match until(attempt, ask(*server, name, kind)).await {
+            match until(attempt, ask(*server, asked)).await {
                 Some(Ok(said)) => match said.answer {
                     // Another server would say the same.
                     Ok(_) | Err(Reason::NoSuchName | Reason::NoRecords) => return Ok(said),
                     Err(why) => reason = why,
                 },
-                Some(Err(Reason::BadName)) => return Err(Reason::BadName),
                 Some(Err(why)) => reason = why,
                 None => reason = Reason::TimedOut,
             }
@@ -365,6 +363,18 @@ pub async fn lookup_srv(domain: &str) -> Found {
 /// [`Resolver::resolve`] as this machine is configured.
 pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, Reason> {
     Resolver::system().resolve(host).await
+}
+
+/// Each once, IPv4 first.
+pub(super) fn distinct(all: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for ip in all {
+        if !ips.contains(&ip) {
+            ips.push(ip);
+        }
+    }
+    sort_few(&mut ips, |a, b| a.is_ipv4() && b.is_ipv6());
+    ips
 }
 
 fn is_local(name: &str) -> bool {

@@ -5,7 +5,6 @@
 mod ask;
 #[cfg(feature = "federation")]
 mod responder;
-pub mod wire;
 
 pub use ask::resolve;
 #[cfg(feature = "federation")]
@@ -13,6 +12,8 @@ pub use responder::{
     Candidate, Config, Kind, Mdns, Outgoing, Output, Service, Sighting, Sightings, core, find, sightings,
 };
 
+use super::dns::wire;
+use super::sort_few;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -109,10 +110,10 @@ fn list(loopback: bool) -> io::Result<Vec<Interface>> {
     if !loopback && all.iter().any(|interface| !interface.loopback) {
         all.retain(|interface| !interface.loopback);
     }
-    all.sort_by_key(|interface| interface.index);
+    sort_few(&mut all, |a, b| a.index < b.index);
     for interface in &mut all {
-        interface.addresses.sort();
-        interface.passing.sort();
+        sort_few(&mut interface.addresses, |a, b| a < b);
+        sort_few(&mut interface.passing, |a, b| a < b);
     }
     Ok(all)
 }

@@ -135,7 +135,7 @@ fn addresses() -> Vec<IpAddr> {
     };
     ips.retain(|ip| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()));
     // Those that people type come first, in case there are too many.
-    ips.sort_by_key(IpAddr::is_ipv6);
+    crate::net::sort_few(&mut ips, |a, b| a.is_ipv4() && b.is_ipv6());
     ips
 }
 

@@ -1,12 +1,10 @@
 //! What a hub's resolver remembers: answers, for as long as they hold, and which questions are under
 //! way, so that no two ask the same at once.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use simple_dns::TYPE;
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::question::Record;
@@ -32,61 +30,43 @@ const MAX_FLIGHTS: usize = 64;
 const FILES: Duration = Duration::from_secs(30);
 
 pub(super) type Outcome = Result<Vec<Record>, Reason>;
-type Key = (String, TYPE);
+/// A name, and the type of its records.
+type Key = (String, u16);
 
 /// Answers with their time. Pure: what time it is comes from outside.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    entries: HashMap<Key, Entry>,
-    records: usize,
+    entries: Vec<Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    key: Key,
     outcome: Outcome,
     until: Instant,
 }
 
-impl Entry {
-    fn records(&self) -> usize {
-        self.outcome.as_ref().map_or(0, Vec::len)
-    }
-}
-
 impl Cache {
     pub(super) fn get(&self, now: Instant, key: &Key) -> Option<&Outcome> {
-        self.entries.get(key).filter(|entry| now < entry.until).map(|entry| &entry.outcome)
+        let entry = self.entries.iter().find(|entry| entry.key == *key)?;
+        (now < entry.until).then_some(&entry.outcome)
     }
 
     pub(super) fn put(&mut self, now: Instant, key: Key, outcome: Outcome, ttl: Option<u32>) {
         let Some(until) = holds(&outcome, ttl).and_then(|time| now.checked_add(time)) else { return };
-        self.remove(&key);
-        let entry = Entry { outcome, until };
-        let room = |cache: &Cache| {
-            cache.entries.len() < MAX_ENTRIES && cache.records.saturating_add(entry.records()) <= MAX_RECORDS
-        };
-        if !room(self) {
-            let over: Vec<Key> = self.keys(|entry| entry.until <= now);
-            over.iter().for_each(|key| self.remove(key));
-        }
-        while !room(self) {
+        self.entries.retain(|entry| entry.key != key && now < entry.until);
+        let more = outcome.as_ref().map_or(0, Vec::len);
+        while self.entries.len() >= MAX_ENTRIES || self.records().saturating_add(more) > MAX_RECORDS {
             // Who would be the first to go goes now.
-            let Some(first) = self.entries.iter().min_by_key(|(_, entry)| entry.until) else { return };
-            let first = first.0.clone();
-            self.remove(&first);
+            let first = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.until);
+            let Some((at, _)) = first else { return };
+            self.entries.swap_remove(at);
         }
-        self.records = self.records.saturating_add(entry.records());
-        self.entries.insert(key, entry);
+        self.entries.push(Entry { key, outcome, until });
     }
 
-    fn keys(&self, which: impl Fn(&Entry) -> bool) -> Vec<Key> {
-        self.entries.iter().filter(|(_, entry)| which(entry)).map(|(key, _)| key.clone()).collect()
-    }
-
-    fn remove(&mut self, key: &Key) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.records = self.records.saturating_sub(entry.records());
-        }
+    fn records(&self) -> usize {
+        self.entries.iter().flat_map(|entry| &entry.outcome).map(Vec::len).sum()
     }
 }
 
@@ -112,7 +92,7 @@ pub(super) struct Memory {
 #[derive(Debug, Default)]
 struct Inner {
     cache: Cache,
-    flights: HashMap<Key, Arc<Flight>>,
+    flights: Vec<(Key, Arc<Flight>)>,
     config: Option<(Instant, Arc<Config>)>,
 }
 
@@ -158,13 +138,13 @@ impl Memory {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin(self: &Arc<Self>, now: Instant, name: &str, kind: TYPE) -> Begin {
+    pub(super) fn begin(self: &Arc<Self>, now: Instant, name: &str, kind: u16) -> Begin {
         let key = (name.to_owned(), kind);
         let mut inner = self.inner();
         if let Some(outcome) = inner.cache.get(now, &key) {
             return Begin::Known(outcome.clone());
         }
-        if let Some(flight) = inner.flights.get(&key) {
+        if let Some((_, flight)) = inner.flights.iter().find(|(other, _)| *other == key) {
             return Begin::Wait(flight.clone());
         }
         if inner.flights.len() >= MAX_FLIGHTS {
@@ -172,7 +152,7 @@ impl Memory {
         }
         let (sender, end) = bounded(1);
         let flight = Arc::new(Flight { outcome: OnceLock::new(), end });
-        inner.flights.insert(key.clone(), flight.clone());
+        inner.flights.push((key.clone(), flight.clone()));
         Begin::Ask(Lead { memory: self.clone(), key, flight, _end: sender })
     }
 
@@ -210,18 +190,19 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.memory.inner().flights.remove(&self.key);
+        self.memory.inner().flights.retain(|(key, _)| *key != self.key);
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 mod tests {
+    use super::super::wire::{A, AAAA};
     use super::*;
     use std::net::IpAddr;
 
     fn key(name: &str) -> Key {
-        (name.to_owned(), TYPE::A)
+        (name.to_owned(), A)
     }
 
     fn records(count: usize) -> Outcome {
@@ -243,7 +224,7 @@ mod tests {
             assert_eq!(cache.get(after(held.as_secs_f64() - 0.1), &key("a")), Some(outcome));
             assert!(cache.get(after(held.as_secs_f64()), &key("a")).is_none());
             assert!(cache.get(begin, &key("b")).is_none());
-            assert!(cache.get(begin, &("a".to_owned(), TYPE::AAAA)).is_none());
+            assert!(cache.get(begin, &("a".to_owned(), AAAA)).is_none());
             Some(held.as_secs())
         };
         for (ttl, held) in [(0, 5), (4, 5), (6, 6), (3600, 3600), (86_400, 3600), (u32::MAX, 3600)] {
@@ -263,22 +244,19 @@ mod tests {
     fn it_stays_small() {
         let begin = Instant::now();
         let mut cache = Cache::default();
-        let sum = |cache: &Cache| cache.entries.values().map(Entry::records).sum::<usize>();
         for i in 0..5000u32 {
             let outcome = match i % 3 {
                 0 => Err(Reason::NoSuchName),
                 n => records(n as usize * 20),
             };
             cache.put(begin, key(&format!("host-{i}")), outcome, Some(i % 200));
-            assert!(cache.entries.len() <= MAX_ENTRIES && cache.records <= MAX_RECORDS);
+            assert!(cache.entries.len() <= MAX_ENTRIES && cache.records() <= MAX_RECORDS);
         }
-        assert_eq!(cache.records, sum(&cache));
         // One name again and again is one entry.
         for count in [64, 1, 30] {
             cache.put(begin, key("same"), records(count), Some(3600));
         }
         assert_eq!(cache.get(begin, &key("same")), Some(&records(30)));
-        assert_eq!(cache.records, sum(&cache));
         // Those that hold longest stay; those that are over go first.
         let later = begin + Duration::from_secs(300);
         for i in 0..1023 {
@@ -286,36 +264,35 @@ mod tests {
         }
         assert_eq!(cache.get(later, &key("same")), Some(&records(30)));
         assert_eq!(cache.entries.len(), MAX_ENTRIES);
-        assert_eq!(cache.records, 30);
+        assert_eq!(cache.records(), 30);
     }
 
     #[test]
     fn one_asks_and_the_others_wait() {
         let memory = Arc::new(Memory::new(false));
         let now = Instant::now();
-        let Begin::Ask(lead) = memory.begin(now, "a", TYPE::A) else { panic!() };
-        let Begin::Wait(first) = memory.begin(now, "a", TYPE::A) else { panic!() };
-        let Begin::Wait(second) = memory.begin(now, "a", TYPE::A) else { panic!() };
-        assert!(matches!(memory.begin(now, "a", TYPE::AAAA), Begin::Ask(_)));
+        let Begin::Ask(lead) = memory.begin(now, "a", A) else { panic!() };
+        let Begin::Wait(first) = memory.begin(now, "a", A) else { panic!() };
+        let Begin::Wait(second) = memory.begin(now, "a", A) else { panic!() };
+        assert!(matches!(memory.begin(now, "a", AAAA), Begin::Ask(_)));
         // Also what is not remembered is told to those who waited for it.
         lead.land(now, Err(Reason::TimedOut), None);
         assert_eq!(smol::block_on(first.landed()), Some(Err(Reason::TimedOut)));
         assert_eq!(smol::block_on(second.landed()), Some(Err(Reason::TimedOut)));
         // One that is called off leaves it to the next.
-        let Begin::Ask(lead) = memory.begin(now, "a", TYPE::A) else { panic!() };
-        let Begin::Wait(waits) = memory.begin(now, "a", TYPE::A) else { panic!() };
+        let Begin::Ask(lead) = memory.begin(now, "a", A) else { panic!() };
+        let Begin::Wait(waits) = memory.begin(now, "a", A) else { panic!() };
         drop(lead);
         assert_eq!(smol::block_on(waits.landed()), None);
-        let Begin::Ask(lead) = memory.begin(now, "a", TYPE::A) else { panic!() };
+        let Begin::Ask(lead) = memory.begin(now, "a", A) else { panic!() };
         lead.land(now, records(1), Some(60));
-        assert!(matches!(memory.begin(now, "a", TYPE::A), Begin::Known(outcome) if outcome == records(1)));
+        assert!(matches!(memory.begin(now, "a", A), Begin::Known(outcome) if outcome == records(1)));
         assert!(memory.inner().flights.is_empty());
 
-        let leads: Vec<Begin> =
-            (0..MAX_FLIGHTS).map(|i| memory.begin(now, &format!("n{i}"), TYPE::A)).collect();
-        assert!(matches!(memory.begin(now, "one more", TYPE::A), Begin::Busy));
-        assert!(matches!(memory.begin(now, "a", TYPE::A), Begin::Known(_)), "what is known is known");
+        let leads: Vec<Begin> = (0..MAX_FLIGHTS).map(|i| memory.begin(now, &format!("n{i}"), A)).collect();
+        assert!(matches!(memory.begin(now, "one more", A), Begin::Busy));
+        assert!(matches!(memory.begin(now, "a", A), Begin::Known(_)), "what is known is known");
         drop(leads);
-        assert!(matches!(memory.begin(now, "one more", TYPE::A), Begin::Ask(_)));
+        assert!(matches!(memory.begin(now, "one more", A), Begin::Ask(_)));
     }
 }

@@ -1,15 +1,12 @@
 //! The order of SRV records (RFC 2782, XEP-0368 §3).
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 use super::question::Record;
 use super::{Found, MAX_RECORDS, Reason, Target};
+use crate::net::sort_few;
 
-/// A random number below `bound`; 0 if there is none to be had, which costs only fairness.
+/// A random number below `bound`.
 pub(super) fn below(bound: u32) -> u32 {
-    let mut bytes = [0u8; 4];
-    let _ = SystemRandom::new().fill(&mut bytes);
-    u32::from_ne_bytes(bytes).checked_rem(bound).unwrap_or(0)
+    u32::from_ne_bytes(crate::net::random()).checked_rem(bound).unwrap_or(0)
 }
 
 pub(super) struct Weighed {
@@ -58,7 +55,7 @@ pub(super) fn mix(
 
 /// RFC 2782, "Usage rules": by priority, and within one by lot, with the weights as the odds.
 pub(super) fn order(mut list: Vec<Weighed>, below: &mut impl FnMut(u32) -> u32) -> Vec<Target> {
-    list.sort_by_key(|w| (w.priority, w.weight));
+    sort_few(&mut list, |a, b| (a.priority, a.weight) < (b.priority, b.weight));
     let mut out = Vec::new();
     while let Some(first) = list.first() {
         let priority = first.priority;

@@ -3,6 +3,7 @@
 
 use super::wire::{self, Data, Name, Question, Writer};
 use super::{GROUP_V4, PORT};
+use crate::net::dns::distinct;
 use async_io::{Async, Timer};
 use rustix::net::sockopt;
 use smol::future;
@@ -32,8 +33,7 @@ async fn asked(host: &str, loopback: bool) -> Option<Vec<IpAddr>> {
     let interfaces = super::list(loopback).ok()?;
     let socket = Async::<UdpSocket>::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     sockopt::set_ip_multicast_ttl(socket.get_ref(), super::HOPS.into()).ok()?;
-    let [high, low] = crate::net::random();
-    let id = u16::from_be_bytes([high, low]);
+    let id = u16::from_ne_bytes(crate::net::random());
     let name = Name::of(host);
     let mut writer = Writer::query();
     writer.id(id);
@@ -61,13 +61,12 @@ async fn asked(host: &str, loopback: bool) -> Option<Vec<IpAddr>> {
                 continue;
             }
             let Some(message) = wire::read(buffer.get(..len).unwrap_or_default()) else { continue };
-            if !message.response || message.id != id {
+            if !message.response || message.id != id || message.rcode != 0 {
                 continue;
             }
             let records = message.answers.iter().chain(&message.additional).filter(|r| r.name == name);
-            let mut addresses: Vec<IpAddr> = records.filter_map(|r| address(&r.data, from)).collect();
+            let mut addresses = distinct(records.filter_map(|r| address(&r.data, from)));
             if !addresses.is_empty() {
-                addresses.sort_by_key(IpAddr::is_ipv6);
                 addresses.truncate(super::MAX_ADDRESSES);
                 return Some(addresses);
             }

@@ -9,7 +9,8 @@
 use libfuzzer_sys::fuzz_target;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
-use stonechat::net::mdns::{Config, Interface, Kind, Mdns, Outgoing, PORT, Sightings, wire};
+use stonechat::net::dns::wire;
+use stonechat::net::mdns::{Config, Interface, Kind, Mdns, Outgoing, PORT, Sightings};
 use stonechat_fuzz::cut;
 
 fn check(packets: &[Outgoing]) {

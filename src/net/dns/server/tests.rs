@@ -11,8 +11,9 @@ use simple_dns::rdata::{A, AAAA, RData, SOA};
 use simple_dns::{CLASS, Name, QTYPE, RCODE, ResourceRecord, TYPE};
 
 use super::super::cache::Outcome;
-use super::super::question::{Judged, Record, judge, question};
+use super::super::question::{Judged, Record, judge, query, question};
 use super::super::tests::{Asked, cname, resolver, server, srv};
+use super::super::wire;
 use super::*;
 
 /// So patient that nothing is asked twice, however busy this machine is.
@@ -278,8 +279,9 @@ fn many_at_once_are_one_question() {
 
 /// What an answer says, and for how long.
 fn says(answer: impl Fn(&Asked) -> Vec<u8>) -> (Outcome, Option<u32>) {
-    let asked = Asked::read(&question(7, "a.example.org", TYPE::A).unwrap(), false);
-    let Judged::Final(said) = judge(&answer(&asked), 7, "a.example.org", TYPE::A) else { panic!() };
+    let question = question("a.example.org", wire::A).unwrap();
+    let asked = Asked::read(&query(7, &question), false);
+    let Judged::Final(said) = judge(&answer(&asked), 7, &question) else { panic!() };
     let records = said.answer.map(|answer| match answer {
         super::super::question::Answer::Records(records) => records,
         super::super::question::Answer::Elsewhere(_) => vec![],

@@ -10,6 +10,7 @@ use super::sightings::Sightings;
 use super::{Config, Interface, Kind, PORT, service_name};
 use crate::net::cert::{self, printable};
 use crate::net::mdns::wire::{self, Message, Question, Record, Section, Writer};
+use crate::net::sort_few;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -171,7 +172,8 @@ impl Mdns {
         if links.is_empty() || !self.rate.admit(now, from.ip()) {
             return out;
         }
-        let Some(message) = wire::read(bytes) else { return out };
+        // RFC 6762 §18.11.
+        let Some(message) = wire::read(bytes).filter(|message| message.rcode == 0) else { return out };
         if !message.response {
             self.probed(now, &message, &links);
             self.asked(now, &message, from, &links, &mut out);
@@ -315,7 +317,7 @@ impl Mdns {
                 let sorted = |list: &[Record]| {
                     let of_name = list.iter().filter(|r| r.name == *name && !self.machine_has(r));
                     let mut all: Vec<_> = of_name.map(|r| (r.data.kind(), r.data.bytes())).collect();
-                    all.sort();
+                    sort_few(&mut all, |a, b| a < b);
                     all
                 };
                 let (ours, theirs) = (sorted(&claims), sorted(&message.authority));

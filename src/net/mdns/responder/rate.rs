@@ -1,6 +1,5 @@
 //! How much one source, and all of them, may have us read (threat I3).
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -34,7 +33,7 @@ impl Bucket {
 
 /// What all sources have left.
 pub struct Rate {
-    sources: HashMap<IpAddr, Bucket>,
+    sources: Vec<(IpAddr, Bucket)>,
     others: Bucket,
     total: Bucket,
 }
@@ -43,21 +42,22 @@ impl Rate {
     /// Nobody has said anything yet.
     pub fn new(now: Instant) -> Rate {
         let bucket = |tokens| Bucket { tokens, at: now };
-        Rate { sources: HashMap::new(), others: bucket(BURST), total: bucket(TOTAL_BURST) }
+        Rate { sources: Vec::new(), others: bucket(BURST), total: bucket(TOTAL_BURST) }
     }
 
     /// Whether a packet of that source is read.
     pub fn admit(&mut self, now: Instant, from: IpAddr) -> bool {
-        if !self.sources.contains_key(&from) && self.sources.len() >= MAX_SOURCES {
+        let known = self.sources.iter().position(|(ip, _)| *ip == from);
+        if known.is_none() && self.sources.len() >= MAX_SOURCES {
             // Whoever has been quiet for as long as it takes to fill his bucket is as good as new.
             let full = Duration::from_secs(u64::from(BURST / RATE));
-            self.sources.retain(|_, bucket| now.saturating_duration_since(bucket.at) < full);
+            self.sources.retain(|(_, bucket)| now.saturating_duration_since(bucket.at) < full);
         }
-        let bucket = if self.sources.len() < MAX_SOURCES || self.sources.contains_key(&from) {
-            self.sources.entry(from).or_insert(Bucket { tokens: BURST, at: now })
-        } else {
-            &mut self.others
-        };
+        let at = known.unwrap_or(self.sources.len());
+        if at == self.sources.len() && at < MAX_SOURCES {
+            self.sources.push((from, Bucket { tokens: BURST, at: now }));
+        }
+        let bucket = self.sources.get_mut(at).map_or(&mut self.others, |(_, bucket)| bucket);
         // One that is over his own share takes nothing of the others'.
         bucket.take(now, RATE, BURST) && self.total.take(now, TOTAL_RATE, TOTAL_BURST)
     }

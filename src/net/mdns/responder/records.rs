@@ -127,7 +127,10 @@ impl Owner {
             return vec![match bit % PER_KIND {
                 META_AT => record(&Name::of("_services._dns-sd._udp.local"), Data::Ptr(service)),
                 PTR_AT => record(&service, Data::Ptr(instance)),
-                SRV_AT => record(&instance, Data::Srv { port, target: self.host.clone() }),
+                SRV_AT => {
+                    let target = self.host.clone();
+                    record(&instance, Data::Srv { priority: 0, weight: 0, port, target })
+                }
                 _ => record(&instance, Data::Txt(text(config, *kind))),
             }];
         }

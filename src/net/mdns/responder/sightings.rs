@@ -5,6 +5,7 @@ use super::{Kind, service_name};
 use crate::net::cert::{self, Pin};
 use crate::net::lines::Lines;
 use crate::net::mdns::wire::{self, Data, Message, Name, Question, Record};
+use crate::net::sort_few;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -152,7 +153,7 @@ impl Sightings {
         let good = self.good.iter().find(|(other, _)| *other == name).map(|(_, at)| *at);
         let mut named: Vec<&Instance> =
             self.instances.iter().filter(|i| i.domain.as_ref() == Some(&name)).collect();
-        named.sort_by_key(|i| (i.gone(), std::cmp::Reverse(i.seen)));
+        sort_few(&mut named, |a, b| (a.gone(), b.seen) < (b.gone(), a.seen));
         let at = |address: &SocketAddr, port: u16, direct_tls| {
             let mut address = *address;
             address.set_port(port);
@@ -227,7 +228,7 @@ impl Sightings {
                 }
             })
             .collect();
-        all.sort_by(|a, b| a.domain.cmp(&b.domain));
+        sort_few(&mut all, |a, b| a.domain < b.domain);
         all
     }
 
@@ -372,14 +373,15 @@ impl Sightings {
         let Some(host) = self.hosts.iter_mut().find(|h| &*h.name == name) else { return };
         let known = host.addresses.contains(&address);
         host.addresses.retain(|other| *other != address);
-        host.addresses.insert(0, address);
+        // IPv4 first, and of each family the newest.
+        let at = if address.is_ipv4() { 0 } else { host.addresses.partition_point(SocketAddr::is_ipv4) };
+        host.addresses.insert(at, address);
         let (mut v4, mut v6) = (0, 0);
         host.addresses.retain(|a| {
             let count = if a.is_ipv4() { &mut v4 } else { &mut v6 };
             *count += 1;
             *count <= MAX_ADDRESSES
         });
-        host.addresses.sort_by_key(SocketAddr::is_ipv6);
         if !known {
             let named = self.instances.iter_mut().filter(|i| i.host.as_deref() == Some(name));
             named.for_each(|i| i.news = true);
@@ -519,7 +521,7 @@ impl Instance {
             }
             // Goodbyes of these change nothing: the pointer's counts.
             _ if ttl == 0 => return,
-            Data::Srv { port, target } => {
+            Data::Srv { port, target, .. } => {
                 let host = target.host().filter(|host| host.ends_with(".local")).map(String::into_boxed_str);
                 if let Some(kept) = self.ports.get_mut(number)
                     && *port != 0

@@ -154,7 +154,7 @@ fn announcement(domain: &str, last: u8, pin: u8, ttl: u32) -> Vec<u8> {
     }
     response(&[
         record(&service, ttl, Data::Ptr(instance.clone())),
-        record(&instance, ttl, Data::Srv { port: 5269, target: host.clone() }),
+        record(&instance, ttl, Data::Srv { priority: 0, weight: 0, port: 5269, target: host.clone() }),
         record(&instance, ttl, Data::Txt(txt)),
         record(&host, ttl, Data::A([192, 0, 2, last].into())),
     ])

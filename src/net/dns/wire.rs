@@ -1,15 +1,15 @@
-//! DNS messages as multicast DNS uses them (RFC 1035 §4, RFC 6762 §18): read with every bound, written with
-//! compression. Of our own, because a name server's answer with a type that the codec of [`crate::net::dns`]
-//! does not know is worth nothing, while here such questions stand beside ours in the packet of every phone.
+//! DNS messages, those of name servers and of multicast DNS (RFC 1035 §4, RFC 6762 §18): read with every bound,
+//! written with compression. Of our own, because a type that nobody knows must not spoil the rest: phones ask for
+//! several in one packet.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A longer message is not read (RFC 6762 §17).
+/// A longer message is not read (RFC 6762 §17), over TCP either: compressed names cost more than their bytes.
 pub const MAX_READ: usize = 9000;
 /// A longer one is not written: it fits into a frame of Ethernet, tunnels included.
 pub const MAX_WRITE: usize = 1400;
 /// Questions and records of one message; a house full of printers has some fifty.
-const MAX_ITEMS: usize = 400;
+pub const MAX_ITEMS: usize = 400;
 /// RFC 1035 §2.3.4.
 const MAX_NAME: usize = 255;
 /// Pointers in one name. Each must point further back than the one before, so they end in any case.
@@ -17,6 +17,10 @@ const MAX_POINTERS: usize = 32;
 
 /// RFC 1035 §3.2.2.
 pub const A: u16 = 1;
+/// RFC 1035 §3.2.2.
+pub const CNAME: u16 = 5;
+/// RFC 1035 §3.2.2.
+pub const SOA: u16 = 6;
 /// RFC 1035 §3.2.2.
 pub const PTR: u16 = 12;
 /// RFC 1035 §3.2.2.
@@ -34,11 +38,13 @@ const IN: u16 = 1;
 /// Cache flush in a record, unicast response in a question (RFC 6762 §18.12, §18.13).
 const TOP: u16 = 0x8000;
 
-/// QR, opcode and TC of the flags (RFC 1035 §4.1.1).
+/// The flags (RFC 1035 §4.1.1).
 const RESPONSE: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;
 const TRUNCATED: u16 = 0x0200;
 const AUTHORITATIVE: u16 = 0x0400;
+const RECURSION: u16 = 0x0100;
+const RCODE: u16 = 0x000f;
 
 /// A name as it goes over the wire, uncompressed; equal whatever the case (RFC 6762 §16).
 #[derive(Clone, Debug, Eq)]
@@ -87,6 +93,11 @@ impl Name {
         })
     }
 
+    /// Whether it has no labels.
+    pub fn is_root(&self) -> bool {
+        self.0.len() == 1
+    }
+
     /// The label before `parent`, if it is one label under it.
     pub fn label_under(&self, parent: &Name) -> Option<&[u8]> {
         let first = self.labels().next()?;
@@ -121,8 +132,14 @@ pub enum Data {
     Aaaa(Ipv6Addr),
     /// Another name.
     Ptr(Name),
+    /// The name that this one stands for.
+    Cname(Name),
     /// Where a service is.
     Srv {
+        /// Lower ones first.
+        priority: u16,
+        /// The odds among equals.
+        weight: u16,
         /// Its port.
         port: u16,
         /// Its host.
@@ -143,6 +160,7 @@ impl Data {
             Data::A(_) => A,
             Data::Aaaa(_) => AAAA,
             Data::Ptr(_) => PTR,
+            Data::Cname(_) => CNAME,
             Data::Srv { .. } => SRV,
             Data::Txt(_) => TXT,
             Data::Nsec(..) => NSEC,
@@ -155,10 +173,9 @@ impl Data {
         match self {
             Data::A(ip) => ip.octets().to_vec(),
             Data::Aaaa(ip) => ip.octets().to_vec(),
-            Data::Ptr(name) => name.0.clone(),
-            Data::Srv { port, target } => {
-                let mut out = vec![0; 4];
-                out.extend_from_slice(&port.to_be_bytes());
+            Data::Ptr(name) | Data::Cname(name) => name.0.clone(),
+            Data::Srv { priority, weight, port, target } => {
+                let mut out = [priority, weight, port].map(|word| word.to_be_bytes()).concat();
                 out.extend_from_slice(&target.0);
                 out
             }
@@ -211,26 +228,28 @@ pub struct Message {
     pub id: u16,
     /// A response; otherwise a query.
     pub response: bool,
-    /// More known answers follow (RFC 6762 §7.2).
+    /// More known answers follow (RFC 6762 §7.2); from a name server, more than fits.
     pub truncated: bool,
+    /// What went wrong; 0 is nothing.
+    pub rcode: u16,
     /// What is asked.
     pub questions: Vec<Question>,
     /// Answers; in a query what is known already.
     pub answers: Vec<Record>,
-    /// What somebody who probes is about to claim.
+    /// What somebody who probes is about to claim; from a name server, whose the name is.
     pub authority: Vec<Record>,
     /// What goes along.
     pub additional: Vec<Record>,
 }
 
-/// Reads a message. `None`: malformed, too large, or of a kind that is to be ignored (RFC 6762 §18.3).
+/// Reads a message. `None`: malformed, too large, or of another kind than these (RFC 6762 §18.3).
 pub fn read(bytes: &[u8]) -> Option<Message> {
     if bytes.len() > MAX_READ {
         return None;
     }
     let mut cursor = Cursor { bytes, at: 0 };
     let (id, flags) = (cursor.word()?, cursor.word()?);
-    if flags & (OPCODE | 0x000f) != 0 {
+    if flags & OPCODE != 0 {
         return None;
     }
     let mut counts = [0usize; 4];
@@ -245,6 +264,7 @@ pub fn read(bytes: &[u8]) -> Option<Message> {
         id,
         response: flags & RESPONSE != 0,
         truncated: flags & TRUNCATED != 0,
+        rcode: flags & RCODE,
         ..Message::default()
     };
     for _ in 0..questions {
@@ -328,10 +348,13 @@ impl<'b> Cursor<'b> {
                 A => Data::A(<[u8; 4]>::try_from(raw).ok()?.into()),
                 AAAA => Data::Aaaa(<[u8; 16]>::try_from(raw).ok()?.into()),
                 PTR => Data::Ptr(inner.name()?),
-                SRV => {
-                    inner.take(4)?;
-                    Data::Srv { port: inner.word()?, target: inner.name()? }
-                }
+                CNAME => Data::Cname(inner.name()?),
+                SRV => Data::Srv {
+                    priority: inner.word()?,
+                    weight: inner.word()?,
+                    port: inner.word()?,
+                    target: inner.name()?,
+                },
                 TXT => Data::Txt(raw.to_vec()),
                 _ => Data::Other(kind, raw.to_vec()),
             };
@@ -390,7 +413,7 @@ impl Writer {
         writer
     }
 
-    /// For one who wants to know his answer again (RFC 6762 §6.7).
+    /// For one who wants to know his answer again (RFC 6762 §6.7, RFC 5452 §4.3).
     pub fn id(&mut self, id: u16) {
         self.set(0, id);
     }
@@ -472,6 +495,11 @@ impl Writer {
         self.set(2, TRUNCATED);
     }
 
+    /// Asks a name server to ask others (RFC 1035 §4.1.1).
+    pub fn recurse(&mut self) {
+        self.set(2, RECURSION);
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.counts == [0; 4]
@@ -500,7 +528,11 @@ mod tests {
             record("pi.local", Data::A([192, 0, 2, 1].into())),
             record("pi.local", Data::Aaaa("fe80::1".parse().unwrap())),
             record("_x._tcp.local", Data::Ptr(Name::of("pi._x._tcp.local"))),
-            record("pi._x._tcp.local", Data::Srv { port: 5269, target: Name::of("pi.local") }),
+            record(
+                "pi._x._tcp.local",
+                Data::Srv { priority: 1, weight: 2, port: 5269, target: Name::of("pi.local") },
+            ),
+            record("www.local", Data::Cname(Name::of("pi.local"))),
             record("pi._x._tcp.local", Data::Txt(b"\x03v=1".to_vec())),
         ];
         let mut writer = Writer::response(0);
@@ -508,8 +540,8 @@ mod tests {
             assert!(writer.record(Section::Answer, record));
         }
         let bytes = writer.finish();
-        // Names are written once; only that of the SRV's target is not compressed.
-        assert_eq!(bytes.windows(6).filter(|w| w == b"\x05local").count(), 2);
+        // Names are written once; only those of the SRV's target and of CNAME are not compressed.
+        assert_eq!(bytes.windows(6).filter(|w| w == b"\x05local").count(), 3);
         let message = read(&bytes).unwrap();
         assert!(message.response && !message.truncated);
         assert_eq!(message.answers, all);
