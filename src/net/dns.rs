@@ -253,7 +253,8 @@ impl Resolver {
         let mut reason = Reason::NotInDns;
         if host.contains('.') && !is_local(&host) {
             let (v4, v6) = self.both((&host, wire::A), (&host, wire::AAAA)).await;
-            let ips = distinct([&v4, &v6].into_iter().flatten().flatten().filter_map(Record::address));
+            let records = [&v4, &v6].into_iter().flatten().flatten();
+            let ips = distinct(records.filter_map(Record::address).collect());
             if !ips.is_empty() {
                 return Ok(ips);
             }
@@ -271,7 +272,7 @@ impl Resolver {
         }
         let lookup = smol::unblock(move || {
             let found = (host.as_str(), 0u16).to_socket_addrs();
-            distinct(found.into_iter().flatten().map(|at| at.ip()).take(MAX_RECORDS))
+            distinct(found.into_iter().flatten().map(|at| at.ip()).take(MAX_RECORDS).collect())
         });
         match until(end, lookup).await {
             Some(ips) if !ips.is_empty() => Ok(ips),
@@ -366,7 +367,7 @@ pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, Reason> {
 }
 
 /// Each once, IPv4 first.
-pub(super) fn distinct(all: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+pub(super) fn distinct(all: Vec<IpAddr>) -> Vec<IpAddr> {
     let mut ips: Vec<IpAddr> = Vec::new();
     for ip in all {
         if !ips.contains(&ip) {

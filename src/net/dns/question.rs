@@ -65,7 +65,8 @@ pub(super) async fn ask(server: SocketAddr, asked: &Question) -> Result<Said, Re
     };
     let socket = Async::<UdpSocket>::bind(any)?;
     socket.get_ref().connect(server)?;
-    socket.send(&query).await?;
+    // A socket that is new has room.
+    socket.get_ref().send(&query)?;
     let mut buffer = vec![0u8; 4096];
     for _ in 0..MAX_STRANGERS {
         let len = socket.recv(&mut buffer).await?;

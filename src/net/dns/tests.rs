@@ -512,15 +512,32 @@ fn chatty(kind: u16) -> Vec<u8> {
     packet.build_bytes_vec_compressed().unwrap()
 }
 
-/// Both say the same. Only one may refuse what is malformed in a part that does not matter (ours reads no types
-/// that it has no use for), or has names that ours does not follow; neither is an answer to the other's question.
+/// Whether both say the same; `None` where only one takes it for an answer. The other one refuses a packet for what is
+/// malformed in a type that ours does not read, ours for names that do not point back.
 fn same(bytes: &[u8], kind: u16) -> Option<bool> {
-    let ours = judge(bytes, 7, &asking(kind));
-    match (ours, other_judge(bytes, 7, "a.example.org", TYPE::from(kind))) {
+    match (judge(bytes, 7, &asking(kind)), other_judge(bytes, 7, "a.example.org", TYPE::from(kind))) {
         (Judged::Stranger, None) => Some(true),
-        (Judged::Stranger, Some(_)) => None,
-        (_, None) => None,
+        (Judged::Stranger, Some(_)) | (_, None) => None,
         (ours, Some(theirs)) => Some(ours == theirs),
+    }
+}
+
+#[test]
+fn every_bit_and_every_end_is_the_same_to_both() {
+    for kind in [wire::A, wire::AAAA, wire::SRV] {
+        let whole = chatty(kind);
+        for end in 0..whole.len() {
+            assert_eq!(same(&whole[..end], kind), Some(true), "{end}");
+        }
+        let one_sided = (0..whole.len() * 8).filter(|bit| {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let same = same(&bytes, kind);
+            assert_ne!(same, Some(false), "bit {bit}");
+            same.is_none()
+        });
+        let one_sided = one_sided.count();
+        assert!(one_sided * 10 < whole.len() * 8, "{one_sided}");
     }
 }
 

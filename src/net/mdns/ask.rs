@@ -47,7 +47,8 @@ async fn asked(host: &str, loopback: bool) -> Option<Vec<IpAddr>> {
                 let Some(source) = interface.v4() else { continue };
                 let (group, io) = (&GROUP_V4, socket.get_ref());
                 if sockopt::set_ip_multicast_if_with_ifindex(io, group, &source, interface.index).is_ok() {
-                    let _ = socket.send_to(&query, (GROUP_V4, PORT)).await;
+                    // What does not go now is asked again.
+                    let _ = io.send_to(&query, (GROUP_V4, PORT));
                 }
             }
             Timer::after(AGAIN).await;
@@ -65,7 +66,7 @@ async fn asked(host: &str, loopback: bool) -> Option<Vec<IpAddr>> {
                 continue;
             }
             let records = message.answers.iter().chain(&message.additional).filter(|r| r.name == name);
-            let mut addresses = distinct(records.filter_map(|r| address(&r.data, from)));
+            let mut addresses = distinct(records.filter_map(|r| address(&r.data, from)).collect());
             if !addresses.is_empty() {
                 addresses.truncate(super::MAX_ADDRESSES);
                 return Some(addresses);

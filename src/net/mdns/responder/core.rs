@@ -9,7 +9,7 @@ use super::records::{self, Bits, COUNT, META, Owner, SHARED};
 use super::sightings::Sightings;
 use super::{Config, Interface, Kind, PORT, service_name};
 use crate::net::cert::{self, printable};
-use crate::net::mdns::wire::{self, Message, Question, Record, Section, Writer};
+use crate::net::dns::wire::{self, Message, Question, Record, Section, Writer};
 use crate::net::sort_few;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use super::{Config, Interface, Kind, service_name};
 use crate::net::cert;
-use crate::net::mdns::wire::{self, Data, Name, Question, Record};
+use crate::net::dns::wire::{self, Data, Name, Question, Record};
 use std::net::IpAddr;
 
 /// A set of our records: for each of four services its type, pointer, place and text; then the host's.

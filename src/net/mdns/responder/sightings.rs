@@ -3,8 +3,8 @@
 
 use super::{Kind, service_name};
 use crate::net::cert::{self, Pin};
+use crate::net::dns::wire::{self, Data, Message, Name, Question, Record};
 use crate::net::lines::Lines;
-use crate::net::mdns::wire::{self, Data, Message, Name, Question, Record};
 use crate::net::sort_few;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::task::Waker;

@@ -1,6 +1,6 @@
 use super::*;
+use crate::net::dns::wire::{self, Data, Message, Name, Question, Record, Section, Writer};
 use crate::net::mdns::ask;
-use crate::net::mdns::wire::{self, Data, Message, Name, Question, Record, Section, Writer};
 
 const MS: Duration = Duration::from_millis(1);
 
