@@ -18,7 +18,7 @@ pub mod wire;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +44,8 @@ const LOCAL: Duration = Duration::from_secs(1);
 const ATTEMPT: Duration = Duration::from_millis(1500);
 /// As the C library reads them.
 const MAX_SERVERS: usize = 3;
+/// More names than these would make one that does not exist slow.
+const MAX_SEARCH: usize = 3;
 const ROUNDS: usize = 2;
 /// CNAMEs from the name that was asked for.
 const MAX_CNAMES: usize = 8;
@@ -151,16 +153,18 @@ impl From<io::Error> for Reason {
 pub struct Resolver {
     config: Arc<Config>,
     total: Duration,
-    /// Whether the C library is asked last.
+    /// Whether `.local` is asked for by mDNS, and names without a dot as this machine's network has them.
     system: bool,
     /// What is remembered, shared by all clones.
     memory: Option<Arc<Memory>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Config {
     servers: Vec<SocketAddr>,
     hosts: Vec<(String, IpAddr)>,
+    /// What may stand behind a name without a dot.
+    search: Vec<String>,
     attempt: Duration,
 }
 
@@ -171,8 +175,7 @@ impl Config {
             let bytes = super::read_capped(Path::new(path), MAX_FILE).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        let (servers, attempt) = resolv_conf(&text("/etc/resolv.conf"));
-        Config { servers, hosts: hosts_file(&text("/etc/hosts")), attempt }
+        Config { hosts: hosts_file(&text("/etc/hosts")), ..resolv_conf(&text("/etc/resolv.conf")) }
     }
 }
 
@@ -184,9 +187,9 @@ impl Resolver {
         Resolver { config, total: TOTAL, system: true, memory: None }
     }
 
-    /// Only these servers: no files, no C library.
+    /// Only these servers: no files, no mDNS.
     pub fn with_servers(servers: Vec<SocketAddr>) -> Resolver {
-        let config = Arc::new(Config { servers, hosts: Vec::new(), attempt: ATTEMPT });
+        let config = Arc::new(Config { servers, attempt: ATTEMPT, ..Config::default() });
         Resolver { config, total: TOTAL, system: false, memory: None }
     }
 
@@ -201,8 +204,7 @@ impl Resolver {
 
     /// The same with other patience.
     pub fn patience(mut self, attempt: Duration, total: Duration) -> Resolver {
-        let Config { servers, hosts, .. } = &*self.config;
-        self.config = Arc::new(Config { servers: servers.clone(), hosts: hosts.clone(), attempt });
+        self.config = Arc::new(Config { attempt, ..Config::clone(&self.config) });
         self.total = total;
         self
     }
@@ -233,8 +235,8 @@ impl Resolver {
     }
 
     /// The addresses of a host, IPv4 first (on a LAN that is what works): IP literals and `localhost`
-    /// without asking, then `/etc/hosts`, DNS, and the C library, which also knows `.local` where it
-    /// has been taught.
+    /// without asking, then `/etc/hosts`, mDNS for `.local` (RFC 6762 §3), else DNS. The C library is not asked: in a
+    /// static program it knows no more, and it holds a thread for every name.
     pub async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, Reason> {
         let host = ascii_name(host).ok_or(Reason::BadName)?;
         if let Some(ip) = ip_literal(&host) {
@@ -249,10 +251,15 @@ impl Resolver {
         if !known.is_empty() {
             return Ok(known);
         }
+        if is_local(&host) && self.system {
+            let ips = super::mdns::resolve(&host, LOCAL).await;
+            return if ips.is_empty() { Err(Reason::NoSuchName) } else { Ok(ips) };
+        }
         let Some(end) = Instant::now().checked_add(self.total) else { return Err(Reason::TimedOut) };
         let mut reason = Reason::NotInDns;
-        if host.contains('.') && !is_local(&host) {
-            let (v4, v6) = self.both((&host, wire::A), (&host, wire::AAAA)).await;
+        for name in self.asked(host) {
+            let said = until(end, self.both((&name, wire::A), (&name, wire::AAAA))).await;
+            let Some((v4, v6)) = said else { return Err(Reason::TimedOut) };
             let records = [&v4, &v6].into_iter().flatten().flatten();
             let ips = distinct(records.filter_map(Record::address).collect());
             if !ips.is_empty() {
@@ -260,24 +267,20 @@ impl Resolver {
             }
             reason = v4.err().or(v6.err()).unwrap_or(Reason::NoRecords);
         }
-        if !self.system {
-            return Err(reason);
-        }
-        // The C library knows `.local` only where it has been taught, and never in a static program.
-        if is_local(&host) {
-            let ips = super::mdns::resolve(&host, LOCAL).await;
-            if !ips.is_empty() {
-                return Ok(ips);
+        Err(reason)
+    }
+
+    /// What the name servers are asked for a host. One without a dot is a machine of this network: with what resolv.conf
+    /// says may stand behind it, and alone, which is what a router knows its clients by.
+    fn asked(&self, host: String) -> Vec<String> {
+        match host.contains('.') {
+            _ if is_local(&host) => Vec::new(),
+            true => vec![host],
+            false if !self.system => Vec::new(),
+            false => {
+                let search = &self.config.search;
+                search.iter().map(|behind| format!("{host}.{behind}")).chain([host.clone()]).collect()
             }
-        }
-        let lookup = smol::unblock(move || {
-            let found = (host.as_str(), 0u16).to_socket_addrs();
-            distinct(found.into_iter().flatten().map(|at| at.ip()).take(MAX_RECORDS).collect())
-        });
-        match until(end, lookup).await {
-            Some(ips) if !ips.is_empty() => Ok(ips),
-            _ if reason == Reason::NotInDns => Err(Reason::NoSuchName),
-            _ => Err(reason),
         }
     }
 

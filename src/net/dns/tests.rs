@@ -368,7 +368,7 @@ fn addresses() {
     });
     let mut r = resolver(&[at]);
     let hosts = hosts_file("10.9.9.9 known.example.org Printer # me\n::1 localhost\nnonsense x\n");
-    r.config = Arc::new(Config { servers: vec![at], hosts, attempt: r.config.attempt });
+    r.config = Arc::new(Config { hosts, ..Config::clone(&r.config) });
     let get = |name: &str| smol::block_on(r.resolve(name));
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     assert_eq!(get("A.example.org.").unwrap(), [ip("10.0.0.2"), ip("::1")]);
@@ -396,16 +396,41 @@ fn one_family_may_fail() {
 }
 
 #[test]
+fn a_name_without_a_dot_is_of_this_network() {
+    let (at, _) = server(|q| {
+        vec![match (q.name.as_str(), &q.kind) {
+            ("pi.home.arpa", QTYPE::TYPE(TYPE::A)) => {
+                q.with(vec![("pi.home.arpa", RData::A(A { address: 0x0a00_0001 }))])
+            }
+            ("router", QTYPE::TYPE(TYPE::A)) => {
+                q.with(vec![("router", RData::A(A { address: 0x0a00_0002 }))])
+            }
+            _ => q.with(vec![]),
+        }]
+    });
+    let mut r = resolver(&[at]);
+    let get = |r: &Resolver, name: &str| smol::block_on(r.resolve(name));
+    assert_eq!(get(&r, "pi"), Err(Reason::NotInDns));
+    let search = vec!["lan".to_owned(), "home.arpa".to_owned()];
+    (r.system, r.config) = (true, Arc::new(Config { search, ..Config::clone(&r.config) }));
+    assert_eq!(get(&r, "pi").unwrap(), [IpAddr::from([10, 0, 0, 1])]);
+    assert_eq!(get(&r, "Router").unwrap(), [IpAddr::from([10, 0, 0, 2])]);
+    assert_eq!(get(&r, "printer"), Err(Reason::NoRecords));
+    assert_eq!(get(&r, "pi.example.org"), Err(Reason::NoRecords));
+}
+
+#[test]
 fn files() {
-    let (servers, attempt) = resolv_conf(
-        "# c\nsearch lan\nnameserver 192.168.1.1\nnameserver nonsense\nnameserver ::1\noptions ndots:1 timeout:2\n\
+    let config = resolv_conf(
+        "# c\ndomain example.org\nsearch LAN. home.arpa\nnameserver 192.168.1.1\nnameserver nonsense\nnameserver ::1\noptions ndots:1 timeout:2\n\
          nameserver 1.1.1.1\nnameserver 8.8.8.8\n",
     );
-    let servers: Vec<String> = servers.iter().map(SocketAddr::to_string).collect();
+    let servers: Vec<String> = config.servers.iter().map(SocketAddr::to_string).collect();
     assert_eq!(servers, ["192.168.1.1:53", "[::1]:53", "1.1.1.1:53"]);
-    assert_eq!(attempt, Duration::from_secs(2));
-    assert_eq!(resolv_conf("options timeout:99").1, TOTAL);
-    assert_eq!(resolv_conf("").1, ATTEMPT);
+    assert_eq!(config.attempt, Duration::from_secs(2));
+    assert_eq!(config.search, ["lan", "home.arpa"]);
+    assert_eq!(resolv_conf("options timeout:99").attempt, TOTAL);
+    assert_eq!(resolv_conf("").attempt, ATTEMPT);
 }
 
 // ---- our codec, and another one --------------------------------------------------------------------

@@ -1,5 +1,4 @@
-//! One question for one name, without being a responder (RFC 6762 §5.1): for the client half, whose C library
-//! knows `.local` only where it has been taught, and never in a static program.
+//! One question for one name, without being a responder (RFC 6762 §5.1): for the client half.
 
 use super::wire::{self, Data, Name, Question, Writer};
 use super::{GROUP_V4, PORT};
