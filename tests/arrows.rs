@@ -67,8 +67,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rcgen", &["net/cert"]),
     ("simple_dns", &["net/dns"]),
     ("idna", &["jid", "net/cert"]),
-    ("precis_core", &["jid"]),
-    ("precis_profiles", &["jid"]),
+    ("idna_adapter", &["jid/precis"]),
+    ("unicode_normalization", &["jid/precis"]),
     ("stringprep", &["prep.rs"]),
     ("memchr", &["xml/"]),
 ];
