@@ -15,16 +15,13 @@
 //! - Domainparts are U-labels (UTS 46 non-transitional, which is what IDNA2008 looks names up
 //!   with); `xn--` forms become what they stand for, or are refused.
 
+mod precis;
+
 use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::net::Ipv6Addr;
 
 use idna::uts46::{AsciiDenyList, Hyphens, Uts46};
-use precis_core::profile::Rules;
-use precis_core::{DerivedPropertyValue, FreeformClass, IdentifierClass, StringClass};
-use precis_profiles::{OpaqueString, UsernameCaseMapped};
-use unicode_normalization::is_nfkc;
-use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 /// The most bytes of a part (RFC 7622 §3.2, §3.3, §3.4), in normal form and, so that nobody can
 /// make us map kilobytes which come to nothing, as written.
@@ -364,7 +361,7 @@ pub fn localpart(text: &str) -> Result<Cow<'_, str>, Malformed> {
     }
     let normal = match text.is_ascii() {
         true => Cow::Owned(text.to_ascii_lowercase()),
-        false => settled(text, mapped_localpart)?,
+        false => settled(text, precis::username_case_mapped)?,
     };
     match normal.chars().find(|c| u8::try_from(*c).is_ok_and(|b| b.is_ascii() && class(b) & LOCAL == 0)) {
         Some(c) => Err(Malformed::LocalCharacter(c)),
@@ -389,7 +386,7 @@ pub fn resourcepart(text: &str) -> Result<Cow<'_, str>, Malformed> {
     }
     let normal = match text.is_ascii() {
         true => Cow::Borrowed(text),
-        false => settled(text, mapped_resourcepart)?,
+        false => settled(text, precis::opaque_string)?,
     };
     match normal.len() > PART_MAX {
         true => Err(Malformed::ResourceLength),
@@ -605,146 +602,6 @@ fn settled(text: &str, profile: Profile) -> Result<Cow<'_, str>, Malformed> {
     Err(Malformed::Unsettled)
 }
 
-/// `UsernameCaseMapped` once, in the order of RFC 8265 §3.3.2.
-fn mapped_localpart(text: &str) -> Result<String, Malformed> {
-    let rules = UsernameCaseMapped::new();
-    let narrow = rules.width_mapping_rule(text).map_err(|_| Malformed::LocalName)?;
-    match disallowed(&narrow, &IdentifierClass::default(), is_identifier) {
-        Some(c) => return Err(Malformed::LocalCharacter(c)),
-        None if narrow.is_empty() => return Err(Malformed::LocalEmpty),
-        None => {}
-    }
-    let mapped = rules
-        .case_mapping_rule(narrow)
-        .and_then(|text| rules.normalization_rule(text))
-        .and_then(|text| rules.directionality_rule(text))
-        .map_err(|_| Malformed::LocalName)?;
-    Ok(mapped.into_owned())
-}
-
-/// `OpaqueString` once, in the order of RFC 8265 §4.2.2.
-fn mapped_resourcepart(text: &str) -> Result<String, Malformed> {
-    let rules = OpaqueString::new();
-    if let Some(c) = disallowed(text, &FreeformClass::default(), is_freeform) {
-        return Err(Malformed::ResourceCharacter(c));
-    }
-    let mapped = rules
-        .additional_mapping_rule(text)
-        .and_then(|text| rules.normalization_rule(text))
-        .map_err(|_| Malformed::ResourceName)?;
-    Ok(mapped.into_owned())
-}
-
-/// The first character that a string class does not allow.
-///
-/// `StringClass::allows` looks at the whole text anew for each character that has a context rule,
-/// so a stanza full of middle dots would cost milliseconds. Here each rule gets to see no more
-/// than it looks at, and the rules about the text as a whole are asked once.
-fn disallowed(text: &str, class: &impl StringClass, younger: fn(char) -> bool) -> Option<char> {
-    use DerivedPropertyValue as Value;
-    let (mut arabic, mut extended, mut kana) = (false, false, None);
-    for (at, c) in text.char_indices() {
-        let allowed = match class.get_value_from_char(c) {
-            Value::PValid | Value::SpecClassPval => true,
-            Value::SpecClassDis | Value::Disallowed => false,
-            Value::Unassigned => younger(c),
-            Value::ContextJ | Value::ContextO => match c {
-                // RFC 5892 A.8 and A.9: one kind of digits or the other.
-                '\u{660}'..='\u{669}' => {
-                    arabic = true;
-                    !extended
-                }
-                '\u{6f0}'..='\u{6f9}' => {
-                    extended = true;
-                    !arabic
-                }
-                // A.7: some Hiragana, Katakana or Han, wherever it stands.
-                '\u{30fb}' => *kana.get_or_insert_with(|| {
-                    let others = text.chars().filter(|other| *other != c);
-                    in_context(c, &std::iter::once(c).chain(others).collect::<String>())
-                }),
-                _ => {
-                    let (before, after) = text.split_at_checked(at).unwrap_or_default();
-                    has_neighbours(c, before, after.get(c.len_utf8()..).unwrap_or_default())
-                }
-            },
-        };
-        if !allowed {
-            return Some(c);
-        }
-    }
-    None
-}
-
-/// The context rules that look at neighbours (RFC 5892 A.1 to A.6).
-fn has_neighbours(c: char, before: &str, after: &str) -> bool {
-    let (left, right) = (before.chars().next_back(), after.chars().next());
-    match c {
-        '\u{b7}' => left == Some('l') && right == Some('l'),
-        // Two in a row belong to the script that the rule asks for, and the second is judged too.
-        '\u{375}' if right == Some(c) => true,
-        '\u{5f3}' | '\u{5f4}' if left == Some(c) => true,
-        _ => {
-            // A joiner with more marks beside it than this is no writing. Another joiner ends what
-            // the rule for a joiner looks at.
-            const NEAR: usize = 8;
-            let left: Vec<char> = before.chars().rev().take(NEAR).take_while(|near| *near != c).collect();
-            let right = after.chars().take(NEAR).take_while(|near| *near != c);
-            in_context(c, &left.into_iter().rev().chain([c]).chain(right).collect::<String>())
-        }
-    }
-}
-
-/// Asks the context rule of the one character in a text that is `c`.
-fn in_context(c: char, text: &str) -> bool {
-    /// The class in which all is valid but one character, which has a rule.
-    struct Only(char);
-
-    impl StringClass for Only {
-        fn get_value_from_char(&self, c: char) -> DerivedPropertyValue {
-            match c == self.0 {
-                true => DerivedPropertyValue::ContextO,
-                false => DerivedPropertyValue::PValid,
-            }
-        }
-
-        fn get_value_from_codepoint(&self, cp: u32) -> DerivedPropertyValue {
-            char::from_u32(cp).map_or(DerivedPropertyValue::Disallowed, |c| self.get_value_from_char(c))
-        }
-    }
-
-    Only(c).allows(text).is_ok()
-}
-
-/// `IdentifierClass` for what the registry does not know: LetterDigits without HasCompat
-/// (RFC 8264 §9.1, §9.17).
-fn is_identifier(c: char) -> bool {
-    use GeneralCategory::*;
-    !is_ignorable(c)
-        && matches!(
-            c.general_category(),
-            UppercaseLetter
-                | LowercaseLetter
-                | OtherLetter
-                | ModifierLetter
-                | DecimalNumber
-                | NonspacingMark
-                | SpacingMark
-        )
-        && is_nfkc(c.encode_utf8(&mut [0; 4]))
-}
-
-/// `FreeformClass` for what the registry does not know: everything with a shape.
-fn is_freeform(c: char) -> bool {
-    use GeneralCategoryGroup::*;
-    !is_ignorable(c) && matches!(c.general_category_group(), Letter | Mark | Number | Punctuation | Symbol)
-}
-
-/// Default_Ignorable_Code_Point among the letters and marks that are younger than Unicode 6.3.
-fn is_ignorable(c: char) -> bool {
-    c == '\u{180f}'
-}
-
 /// Why a text is no address. For the wire all of it is `<jid-malformed/>`; this is for a person.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Malformed {
@@ -772,8 +629,6 @@ pub enum Malformed {
     ResourceLength,
     /// A character that a resourcepart cannot have.
     ResourceCharacter(char),
-    /// A resourcepart that cannot be mapped.
-    ResourceName,
     /// A text that is another one each time it is normalised (RFC 8264 §7).
     Unsettled,
     /// A resourcepart where there may be none.
@@ -804,7 +659,6 @@ impl fmt::Display for Malformed {
             Malformed::ResourceCharacter(c) => {
                 write!(f, "U+{:04X} cannot stand after the \"/\"", u32::from(*c))
             }
-            Malformed::ResourceName => f.write_str("the part after the \"/\" cannot be normalised"),
             Malformed::Unsettled => f.write_str("the address has no normal form"),
             Malformed::NotBare => f.write_str("there must be no \"/\" in this address"),
             Malformed::NotFull => f.write_str("this address needs a \"/\" and a resource after it"),

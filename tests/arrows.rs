@@ -66,8 +66,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("async_io", &["net/", "cli/"]),
     ("rcgen", &["net/cert/authority.rs"]),
     ("idna", &["jid", "net/cert"]),
-    ("precis_core", &["jid"]),
-    ("precis_profiles", &["jid"]),
+    ("idna_adapter", &["jid/precis"]),
+    ("unicode_normalization", &["jid/precis"]),
     ("stringprep", &["prep.rs"]),
     ("memchr", &["xml/"]),
 ];

@@ -195,8 +195,7 @@ impl Resolver {
 
     /// For a hub: one for the whole process, which remembers answers for their time and asks no question
     /// twice at once. `servers` are those of `--dns`; without any it goes by `/etc/resolv.conf` and
-    /// `/etc/hosts` as they are (looked at again every half minute). It never asks the C library, which
-    /// would hold a thread for every name that does not exist.
+    /// `/etc/hosts` as they are (looked at again every half minute).
     pub fn for_hub(servers: Vec<SocketAddr>) -> Resolver {
         let follows_files = servers.is_empty();
         Resolver { memory: Some(Arc::new(Memory::new(follows_files))), ..Resolver::with_servers(servers) }
