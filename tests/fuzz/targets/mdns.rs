@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
     let mut now = Instant::now();
     let mut mdns = Mdns::new(now, config);
     let addresses = vec![(IpAddr::from([192, 0, 2, 1]), 24), ("fe80::1".parse().expect("one"), 64)];
-    mdns.interfaces(now, vec![Interface { index: 2, loopback: false, addresses }]);
+    mdns.interfaces(now, vec![Interface { index: 2, loopback: false, addresses, passing: vec![] }]);
     for _ in 0..20 {
         now += Duration::from_millis(250);
         check(&mdns.tick(now, &mut sightings).0.packets);
