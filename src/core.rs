@@ -1,11 +1,9 @@
-//! The two cores, what passwords go through, and what the hub asks of a store. They are a crate of their
+//! The first core, what passwords go through, and what the hub asks of a store. They are a crate of their
 //! own because a crate is what the compiler builds for speed or for size (ARCHITECTURE.md, "Sizes"); the
 //! package `stonechat` shows them under the same names.
 
 #[path = "store/change.rs"]
 pub mod change;
-#[cfg(feature = "hub")]
-pub mod hub;
 pub mod prep;
 pub mod stream;
 

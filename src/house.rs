@@ -8,9 +8,9 @@ pub mod net;
 pub mod xep;
 
 pub use net::client;
-#[cfg(feature = "hub")]
-pub use stonechat_core::hub;
 pub use stonechat_core::{prep, stream};
+#[cfg(feature = "hub")]
+pub use stonechat_hub::hub;
 #[cfg(feature = "hub")]
 pub use stonechat_store as store;
 pub use stonechat_wire::{jid, stanza, xml};

@@ -35,12 +35,12 @@
 //! # }
 //! ```
 
-#[cfg(feature = "hub")]
-pub use stonechat_core::hub;
 pub use stonechat_core::{prep, stream};
 #[cfg(feature = "hub")]
 pub use stonechat_house::xep;
 pub use stonechat_house::{cli, client, net};
+#[cfg(feature = "hub")]
+pub use stonechat_hub::hub;
 pub use stonechat_wire::{jid, stanza, xml};
 
 /// What the hub has acknowledged, on disk; and the plain data that it is asked with.
