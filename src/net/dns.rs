@@ -234,7 +234,7 @@ impl Resolver {
     }
 
     /// The addresses of a host, IPv4 first (on a LAN that is what works): IP literals and `localhost`
-    /// without asking, then `/etc/hosts`, mDNS for `.local` (RFC 6762 §3), else DNS. The C library is not asked: in a
+    /// without asking, then `/etc/hosts`, mDNS for `.local` (RFC 6762 §3), and DNS. The C library is not asked: in a
     /// static program it knows no more, and it holds a thread for every name.
     pub async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, Reason> {
         let host = ascii_name(host).ok_or(Reason::BadName)?;
@@ -250,9 +250,12 @@ impl Resolver {
         if !known.is_empty() {
             return Ok(known);
         }
-        if is_local(&host) && self.system {
+        let local = self.system && is_local(&host);
+        if local {
             let ips = super::mdns::resolve(&host, LOCAL).await;
-            return if ips.is_empty() { Err(Reason::NoSuchName) } else { Ok(ips) };
+            if !ips.is_empty() {
+                return Ok(ips);
+            }
         }
         let Some(end) = Instant::now().checked_add(self.total) else { return Err(Reason::TimedOut) };
         let mut reason = Reason::NotInDns;
@@ -266,21 +269,20 @@ impl Resolver {
             }
             reason = v4.err().or(v6.err()).unwrap_or(Reason::NoRecords);
         }
-        Err(reason)
+        // Nobody wonders that no name server knows it.
+        Err(if local { Reason::NoSuchName } else { reason })
     }
 
     /// What the name servers are asked for a host. One without a dot is a machine of this network: with what resolv.conf
-    /// says may stand behind it, and alone, which is what a router knows its clients by.
+    /// says may stand behind it, and alone, which is what a router knows its clients by. Some have `.local` from their
+    /// router, too (RFC 6762 §3 lets them). Neither is asked for in the name of a hub.
     fn asked(&self, host: String) -> Vec<String> {
-        match host.contains('.') {
-            _ if is_local(&host) => Vec::new(),
-            true => vec![host],
-            false if !self.system => Vec::new(),
-            false => {
-                let search = &self.config.search;
-                search.iter().map(|behind| format!("{host}.{behind}")).chain([host.clone()]).collect()
-            }
+        let whole = host.contains('.');
+        if !self.system && (!whole || is_local(&host)) {
+            return Vec::new();
         }
+        let search: &[String] = if whole { &[] } else { &self.config.search };
+        search.iter().map(|behind| format!("{host}.{behind}")).chain([host.clone()]).collect()
     }
 
     /// Two questions at once.

@@ -411,11 +411,13 @@ fn a_name_without_a_dot_is_of_this_network() {
     let mut r = resolver(&[at]);
     let get = |r: &Resolver, name: &str| smol::block_on(r.resolve(name));
     assert_eq!(get(&r, "pi"), Err(Reason::NotInDns));
+    assert!(r.asked("box.local".into()).is_empty());
     let search = vec!["lan".to_owned(), "home.arpa".to_owned()];
     (r.system, r.config) = (true, Arc::new(Config { search, ..Config::clone(&r.config) }));
     assert_eq!(get(&r, "pi").unwrap(), [IpAddr::from([10, 0, 0, 1])]);
     assert_eq!(get(&r, "Router").unwrap(), [IpAddr::from([10, 0, 0, 2])]);
     assert_eq!(get(&r, "printer"), Err(Reason::NoRecords));
+    assert_eq!(r.asked("box.local".into()), ["box.local"], "for what mDNS did not find");
     assert_eq!(get(&r, "pi.example.org"), Err(Reason::NoRecords));
 }
 
